@@ -1,0 +1,1 @@
+"""What the monitor is made of, with neither ROS nor torch: the same code live and offline."""

@@ -1,0 +1,25 @@
+"""Errors a user can cause. Their text is one line: what is wrong, where, what to do."""
+
+
+class IFailSenseError(Exception):
+    """A mistake in what the user gave us. The CLI prints it as one line and exits with 2."""
+
+
+class ImageError(IFailSenseError):
+    """An image message that cannot be decoded (unknown encoding, truncated, ...)."""
+
+
+class CheckpointError(IFailSenseError):
+    """A checkpoint folder that is incomplete, altered or of another schema version."""
+
+
+class BagError(IFailSenseError):
+    """A rosbag2 folder that cannot be read, or lacks a topic."""
+
+
+class DataError(IFailSenseError):
+    """A data set file that is corrupt or of another version."""
+
+
+class ConfigError(IFailSenseError):
+    """A parameter or setting outside its range."""
