@@ -1,0 +1,58 @@
+"""The text half of the question put to the VLM (paper, Sec. IV-A; DESIGN's facts of the release)."""
+
+from __future__ import annotations
+
+from ifailsense_ros.core.errors import ConfigError
+
+IMAGE_TOKEN = "<image>"
+"""Place-holder of one picture; PaliGemma's processor replaces it by the image tokens."""
+
+_SLOT = "{instruction}"
+
+
+def normalise_instruction(text: str) -> str:
+    """The instruction with runs of white space (also line breaks) made one blank, ends stripped.
+
+    A line break would end PaliGemma's prompt early, so it must not survive. Empty if there is
+    nothing but white space.
+    """
+    return " ".join(text.split())
+
+
+def build_prompt(instruction: str, template: str, *, num_images: int = 1) -> str:
+    """Fill the checkpoint's prompt template.
+
+    Args:
+        instruction: the language goal g; white space is normalised.
+        template: text with exactly one `{instruction}` and at most one `<image>`, for example
+            `"<image> evaluate en {instruction}"`. Other braces are ordinary text.
+        num_images: pictures that go with the prompt: `<image>` becomes that many, joined by
+            blanks. One montage is one picture.
+
+    Returns:
+        The prompt without bos and newline, which PaliGemma's processor adds.
+
+    Raises:
+        ConfigError: empty instruction, an instruction that contains `<image>`, a template without
+            its slot or with more than one, or num_images < 1.
+    """
+    text = normalise_instruction(instruction)
+    if not text:
+        raise ConfigError("the instruction is empty: say in words what was to be done")
+    if IMAGE_TOKEN in text:
+        raise ConfigError(
+            f"the instruction contains {IMAGE_TOKEN}, which stands for a picture: remove it"
+        )
+    if template.count(_SLOT) != 1:
+        raise ConfigError(
+            f"prompt template {template!r} must contain {_SLOT} exactly once: mend the checkpoint"
+        )
+    if template.count(IMAGE_TOKEN) > 1:
+        raise ConfigError(
+            f"prompt template {template!r} contains {IMAGE_TOKEN} more than once: name it once, "
+            "it is repeated for every picture"
+        )
+    if num_images < 1:
+        raise ConfigError(f"a prompt needs at least one picture, got num_images={num_images}")
+    images = " ".join([IMAGE_TOKEN] * num_images)
+    return template.replace(IMAGE_TOKEN, images).replace(_SLOT, text)
