@@ -1,0 +1,1 @@
+"""Judging recorded episodes, and measuring how well it is done."""
