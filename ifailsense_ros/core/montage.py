@@ -163,7 +163,7 @@ def annotate(
         parts.append(_grid(montage, verdict, geometry, scale, width))
     lines = []
     if judgement.votes:
-        lines.append("votes   " + "   ".join(_vote_text(v) for v in judgement.votes))
+        lines.append("votes   " + "  |  ".join(_vote_text(v) for v in judgement.votes))
     if judgement.detail:
         lines.append(f"reason   {judgement.reason.name}: {judgement.detail}")
     if truth is not None:

@@ -1,4 +1,4 @@
-"""The text half of the question put to the VLM (paper, Sec. IV-A; DESIGN's facts of the release)."""
+"""The text half of the question that is put to the VLM (paper, Sec. IV-A)."""
 
 from __future__ import annotations
 
