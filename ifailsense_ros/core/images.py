@@ -204,18 +204,11 @@ def _as_bytes(data: Any, what: str) -> np.ndarray:
     try:
         if isinstance(data, np.ndarray):
             return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-        return np.frombuffer(data, np.uint8)
+        view = memoryview(data)
+        # NumPy 1 refuses empty buffers.
+        return np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)
     except (TypeError, ValueError, BufferError):
-        if not _length(data):
-            raise ImageError(f"{what}: no data: check the camera driver") from None
         raise ImageError(f"{what}: the data are a {type(data).__name__}, not bytes") from None
-
-
-def _length(data: Any) -> int:
-    try:
-        return len(data)
-    except TypeError:
-        return 1
 
 
 def _why_refused(encoding: str) -> str:
