@@ -1,0 +1,228 @@
+"""The physics of the world: resetting it to a scene, inverse kinematics, moving the hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from .mjcf import TINTED, build_xml
+from .scene import BLOCK_HALF, COLOURS, Look, Scene
+from .tasks import BlockState, WorldState
+
+TICK_S = 0.02  # control period
+SAMPLE_TICKS = 5  # states are kept at 10 Hz
+SAMPLE_S = TICK_S * SAMPLE_TICKS
+FINGERS_OPEN = 0.04
+FINGERS_CLOSED = 0.0
+
+_ARM_START = np.array([0.0, -0.55, 0.0, -2.35, 0.0, 1.8, 0.785])
+_TURN_SPEED = 1.9  # rad/s
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """One step of a plan.
+
+    ``move`` goes to ``position`` (m) and ``yaw`` (rad) of the tool centre point, at ``speed``
+    (m/s); ``fingers`` (m per finger, None keeps them) is set at the step's start, or for
+    ``grip`` is the step; ``wait`` holds still. ``duration`` (s) is for grip and wait. With
+    ``release_at`` in (0, 1) a move opens the fingers after that share of its way.
+    """
+
+    kind: str
+    tag: str
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    yaw: float = 0.0
+    speed: float = 0.3
+    fingers: float | None = None
+    duration: float = 0.0
+    release_at: float | None = None
+
+
+def _pointing_down(yaw: float) -> np.ndarray:
+    c, s = math.cos(yaw), math.sin(yaw)
+    return np.array([[c, s, 0.0], [s, -c, 0.0], [0.0, 0.0, -1.0]])
+
+
+class World:
+    """A compiled model and its state; reused for any number of scenes.
+
+    Args:
+        picture_size: largest picture (pixels) a renderer of this model will make.
+    """
+
+    def __init__(self, picture_size: int = 224) -> None:
+        self.model = mujoco.MjModel.from_xml_string(build_xml(picture_size))
+        self.data = mujoco.MjData(self.model)
+        self._scratch = mujoco.MjData(self.model)
+        self._site = self.model.site("tcp").id
+        self._block_qpos = {c: int(self.model.joint(c).qposadr[0]) for c in COLOURS}
+        self._qpos = {n: int(self.model.joint(n).qposadr[0]) for n in ("drawer", "door")}
+        self._arm_range = self.model.jnt_range[:7]
+        self._substeps = round(TICK_S / self.model.opt.timestep)
+        self._target: tuple[np.ndarray, float] = (np.zeros(3), 0.0)
+        self._ticks = 0
+        self.states: list[np.ndarray] = []
+
+    # --- state
+
+    def reset(self, scene: Scene) -> None:
+        """Put the world into a scene's start state, at rest, with an empty record."""
+        data = self.data
+        mujoco.mj_resetData(self.model, data)
+        data.qpos[:7] = _ARM_START
+        data.qpos[7:9] = FINGERS_OPEN
+        for colour, (x, y, yaw) in scene.blocks.items():
+            at = self._block_qpos[colour]
+            quat = (math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2))
+            data.qpos[at : at + 7] = (x, y, BLOCK_HALF[2], *quat)
+        data.qpos[self._qpos["drawer"]] = scene.drawer
+        data.qpos[self._qpos["door"]] = scene.door
+        position = np.array(scene.home.position)
+        data.qpos[:7] = self._solve(position, scene.home.yaw, _ARM_START, iterations=60)
+        data.ctrl[:7] = data.qpos[:7]
+        data.ctrl[7] = FINGERS_OPEN
+        mujoco.mj_forward(self.model, data)
+        for _ in range(40):
+            mujoco.mj_step(self.model, data)
+        data.time = 0.0
+        self._target = (position, scene.home.yaw)
+        self._ticks = 0
+        self.states = []
+        self._sample()
+        self.apply_look(scene.look)
+
+    def apply_look(self, look: Look) -> None:
+        """Write colours, light and camera of ``look`` into the model."""
+        model = self.model
+        for name in TINTED:
+            model.mat_rgba[model.material(name).id, :3] = look.colours[name]
+        lamp = model.light("lamp").id
+        position = np.array(look.light_position)
+        model.light_pos[lamp] = position
+        towards = np.array([0.5, 0.0, 0.0]) - position
+        model.light_dir[lamp] = towards / np.linalg.norm(towards)
+        model.light_diffuse[lamp] = look.light_diffuse
+        model.vis.headlight.ambient[:] = look.ambient
+        camera = model.camera("exo").id
+        eye = np.array(look.camera_position)
+        back = eye - np.array(look.camera_target)
+        back /= np.linalg.norm(back)
+        right = np.cross([0.0, 0.0, 1.0], back)
+        right /= np.linalg.norm(right)
+        quat = np.zeros(4)
+        mujoco.mju_mat2Quat(quat, np.column_stack([right, np.cross(back, right), back]).ravel())
+        model.cam_pos[camera] = eye
+        model.cam_quat[camera] = quat
+        model.cam_fovy[camera] = look.camera_fov
+        thing = model.geom("distractor").id
+        model.geom_rgba[thing] = (0.0, 0.0, 0.0, 0.0)
+        if look.distractor is not None:
+            x, y, grey = look.distractor
+            model.geom_pos[thing, :2] = (x, y)
+            model.geom_rgba[thing] = (grey, grey, 0.9 * grey, 1.0)
+
+    def state(self) -> WorldState:
+        """The present state as the oracle sees it."""
+        return self.state_at(self.data.qpos)
+
+    def state_at(self, qpos: np.ndarray) -> WorldState:
+        """The oracle's view of one recorded sample (qpos, shape (nq,))."""
+        blocks = {}
+        for colour, at in self._block_qpos.items():
+            x, y, z = (float(v) for v in qpos[at : at + 3])
+            w, a, b, c = (float(v) for v in qpos[at + 3 : at + 7])
+            yaw = math.atan2(2 * (a * b + w * c), 1 - 2 * (b * b + c * c))
+            blocks[colour] = BlockState(x, y, z, yaw, upright=1 - 2 * (a * a + b * b))
+        joints = {name: float(qpos[at]) for name, at in self._qpos.items()}
+        return WorldState(blocks, joints["drawer"], joints["door"])
+
+    def place_of(self, geom: str) -> np.ndarray:
+        """Where a named geom is, shape (3,), metres."""
+        return self.data.geom(geom).xpos.copy()
+
+    # --- motion
+
+    def run(self, plan: list[Waypoint]) -> np.ndarray:
+        """Carry out a plan from the present state.
+
+        Returns:
+            qpos samples at 10 Hz since the reset, the start included, float32 (n, nq).
+        """
+        for step in plan:
+            if step.kind == "move":
+                self._move(step)
+            else:
+                if step.fingers is not None:
+                    self.data.ctrl[7] = step.fingers
+                self._hold(step.duration)
+        while self._ticks % SAMPLE_TICKS:
+            self._tick()
+        return np.stack(self.states)
+
+    def _tick(self) -> None:
+        mujoco.mj_step(self.model, self.data, self._substeps)
+        self._ticks += 1
+        if self._ticks % SAMPLE_TICKS == 0:
+            self._sample()
+
+    def _sample(self) -> None:
+        self.states.append(self.data.qpos.astype(np.float32))
+
+    def _hold(self, seconds: float) -> None:
+        for _ in range(round(seconds / TICK_S)):
+            self._tick()
+
+    def _move(self, step: Waypoint) -> None:
+        position, yaw = self._target
+        goal, turn = np.array(step.position), step.yaw - yaw
+        distance = float(np.linalg.norm(goal - position))
+        seconds = max(distance / step.speed, abs(turn) / _TURN_SPEED, 0.1)
+        ticks = math.ceil(seconds / TICK_S)
+        if step.fingers is not None:
+            self.data.ctrl[7] = step.fingers
+        arm = self.data.ctrl[:7].copy()
+        for i in range(1, ticks + 1):
+            share = i / ticks
+            share = share * share * (3 - 2 * share)
+            if step.release_at is not None and share >= step.release_at:
+                self.data.ctrl[7] = FINGERS_OPEN
+            arm = self._solve(position + share * (goal - position), yaw + share * turn, arm)
+            self.data.ctrl[:7] = arm
+            self._tick()
+        self._hold(0.06)
+        self._target = (goal, step.yaw)
+
+    def _solve(
+        self, position: np.ndarray, yaw: float, arm: np.ndarray, iterations: int = 6
+    ) -> np.ndarray:
+        """Damped least squares from joint angles ``arm`` to a pose; returns joint angles (7,)."""
+        model, scratch = self.model, self._scratch
+        scratch.qpos[:] = self.data.qpos
+        scratch.qpos[:7] = arm
+        wanted = _pointing_down(yaw)
+        jac = np.zeros((6, model.nv))
+        for _ in range(iterations):
+            mujoco.mj_kinematics(model, scratch)
+            mujoco.mj_comPos(model, scratch)
+            error = wanted @ scratch.site_xmat[self._site].reshape(3, 3).T
+            turn = 0.5 * np.array(
+                [error[2, 1] - error[1, 2], error[0, 2] - error[2, 0], error[1, 0] - error[0, 1]]
+            )
+            miss = np.r_[position - scratch.site_xpos[self._site], turn]
+            if np.abs(miss).max() < 2e-4:
+                break
+            mujoco.mj_jacSite(model, scratch, jac[:3], jac[3:], self._site)
+            arm_jac = jac[:, :7]
+            inverse = np.linalg.inv(arm_jac @ arm_jac.T + 1e-4 * np.eye(6))
+            # Drift towards the start posture in the null space keeps the elbow out of the way.
+            rest = 0.05 * (_ARM_START - scratch.qpos[:7])
+            change = arm_jac.T @ (inverse @ (miss - arm_jac @ rest)) + rest
+            scratch.qpos[:7] += np.clip(change, -0.2, 0.2)
+            scratch.qpos[:7] = np.clip(
+                scratch.qpos[:7], self._arm_range[:, 0], self._arm_range[:, 1]
+            )
+        return scratch.qpos[:7].copy()
