@@ -1,0 +1,321 @@
+"""rosbag2 folders (MCAP or sqlite3) as a stream of typed events, without a ROS install."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifailsense_ros.core.errors import BagError
+from ifailsense_ros.core.images import decode_compressed, decode_image
+
+EPISODE_EVENT_TYPE = "ifailsense_ros/msg/EpisodeEvent"
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+STRING_TYPE = "std_msgs/msg/String"
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """Where in a bag the monitor's inputs are; the defaults are the node's.
+
+    Attributes:
+        exo: exocentric camera. `/compressed` behind it is tried where the name itself is missing.
+        gripper: gripper camera, likewise; not looked for with one PoV.
+        instruction: std_msgs/String. May be missing: START can carry the instruction.
+        episode: ifailsense_ros/EpisodeEvent.
+    """
+
+    exo: str = "/exo/image"
+    gripper: str = "/gripper/image"
+    instruction: str = "/instruction"
+    episode: str = "/episode"
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """One message as recorded: receive time in nanoseconds, topic, type name, CDR bytes."""
+
+    receive_ns: int
+    topic: str
+    msgtype: str
+    data: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecorded:
+    """A camera image, not decoded yet.
+
+    Attributes:
+        receive_ns: when the recorder got it, nanoseconds.
+        pov: row of the montage, 0 = exocentric.
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: of the header.
+        decode: gives uint8 RGB (H, W, 3); raises ImageError.
+    """
+
+    receive_ns: int
+    pov: int
+    stamp_ns: int
+    frame_id: str
+    decode: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class InstructionRecorded:
+    """A message on the instruction topic; it has no stamp but the recorder's."""
+
+    receive_ns: int
+    text: str
+
+
+@dataclass(frozen=True)
+class BoundaryRecorded:
+    """An EpisodeEvent.
+
+    Attributes:
+        receive_ns: when the recorder got it, nanoseconds.
+        stamp_ns: header stamp, nanoseconds.
+        event: START, END or ABORT as numbered in EpisodeEvent.msg.
+        episode_id: None for the message's all-zero id.
+        instruction: may be empty.
+    """
+
+    receive_ns: int
+    stamp_ns: int
+    event: int
+    episode_id: uuid.UUID | None
+    instruction: str
+
+
+BagEvent = ImageRecorded | InstructionRecorded | BoundaryRecorded
+
+
+def message_typestore() -> Any:
+    """A rosbags type store of ROS 2 Jazzy's messages and our own.
+
+    Raises:
+        BagError: rosbags is not installed, or our .msg files are not where they should be.
+    """
+    try:
+        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    except ImportError as error:
+        raise BagError(
+            f"bags need the rosbags package ({error}): pip install 'ifailsense_ros[bags]'"
+        ) from error
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for path in sorted(_definitions_folder().glob("*.msg")):
+        name = f"ifailsense_ros/msg/{path.stem}"
+        store.register(get_types_from_msg(path.read_text(encoding="utf-8"), name))
+    return store
+
+
+def _definitions_folder() -> Path:
+    """Our .msg files: inside an installed package, or at the root of the source tree."""
+    package = Path(str(resources.files("ifailsense_ros")))
+    for folder in (package / "interfaces" / "msg", package.parent / "msg"):
+        if (folder / "EpisodeEvent.msg").is_file():
+            return folder
+    raise BagError(
+        f"the .msg files of ifailsense_ros are not in {package}: the installation is incomplete, "
+        "install it again"
+    )
+
+
+class Bag:
+    """An open rosbag2; made by `open_bag`."""
+
+    def __init__(self, path: Path, reader: Any, store: Any) -> None:
+        self.path = path
+        self._reader = reader
+        self._store = store
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Message type of every recorded topic."""
+        return {c.topic: c.msgtype for c in self._reader.connections}
+
+    def messages(self, topics: set[str] | None = None) -> Iterator[RawMessage]:
+        """Messages in recorded order.
+
+        Args:
+            topics: only these; None: all.
+
+        Raises:
+            BagError: the file turns out to be damaged.
+        """
+        wanted = [c for c in self._reader.connections if topics is None or c.topic in topics]
+        # Without connections rosbags would not filter, and yield everything.
+        stream = self._reader.messages(wanted) if wanted else iter(())
+        while True:
+            with _as_bag_error(self.path):
+                item = next(stream, None)
+            if item is None:
+                return
+            connection, receive_ns, data = item
+            yield RawMessage(receive_ns, connection.topic, connection.msgtype, bytes(data))
+
+    def deserialize(self, message: RawMessage) -> Any:
+        """The message with its fields as attributes.
+
+        Raises:
+            BagError: the bytes are not a message of that type.
+        """
+        try:
+            return self._store.deserialize_cdr(message.data, message.msgtype)
+        except Exception as error:  # damaged bytes fail in any of many ways inside rosbags
+            raise BagError(
+                f"{self.path}: a message on {message.topic} is damaged ({_one_line(error)}): "
+                "record the bag again"
+            ) from error
+
+
+@contextmanager
+def open_bag(path: str | Path) -> Iterator[Bag]:
+    """Open a rosbag2 folder, or a single .mcap or .db3 file.
+
+    Raises:
+        BagError: not there, not a bag, without metadata.yaml, truncated, of another version, or
+            with EpisodeEvents of another definition than ours.
+    """
+    path = Path(path)
+    store = message_typestore()
+    from rosbags.rosbag2 import Reader
+
+    if not path.exists():
+        raise BagError(f"{path}: no such bag: give the folder that holds metadata.yaml")
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        hint = "give the folder that holds metadata.yaml"
+        if any(path.glob("*.mcap")) or any(path.glob("*.db3")):
+            hint = "the recorder was killed: run `ros2 bag reindex` on it"
+        raise BagError(f"{path}: not a rosbag2, metadata.yaml is missing: {hint}")
+    with _as_bag_error(path):
+        reader = Reader(path)
+        reader.open()
+    try:
+        _check_definitions(path, reader, store)
+        yield Bag(path, reader, store)
+    finally:
+        reader.close()
+
+
+def read_events(
+    path: str | Path, topics: BagTopics | None = None, *, num_pov: int = 2
+) -> Iterator[BagEvent]:
+    """What the monitor would have received, in recorded order.
+
+    Args:
+        path: of the bag.
+        topics: names in the bag; None: the node's defaults.
+        num_pov: N, 1 or 2; with 1 the gripper camera is not read.
+
+    Yields:
+        `ImageRecorded`, `InstructionRecorded`, `BoundaryRecorded`.
+
+    Raises:
+        BagError: unreadable, damaged, or without a topic that is needed.
+    """
+    topics = topics or BagTopics()
+    with open_bag(path) as bag:
+        cameras = {
+            _find(bag, name, (IMAGE_TYPE, COMPRESSED_TYPE)): pov
+            for pov, name in enumerate((topics.exo, topics.gripper)[:num_pov])
+        }
+        episode = _find(bag, topics.episode, (EPISODE_EVENT_TYPE,))
+        wanted = {*cameras, episode}
+        if topics.instruction in bag.topics:
+            wanted.add(_find(bag, topics.instruction, (STRING_TYPE,)))
+        for raw in bag.messages(wanted):
+            message = bag.deserialize(raw)
+            if raw.topic in cameras:
+                yield _image_event(raw, message, cameras[raw.topic])
+            elif raw.topic == episode:
+                yield BoundaryRecorded(
+                    raw.receive_ns,
+                    _stamp_ns(message.header),
+                    int(message.event),
+                    _uuid(message.episode_id),
+                    message.instruction,
+                )
+            else:
+                yield InstructionRecorded(raw.receive_ns, message.data)
+
+
+def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str:
+    """The topic of that name and one of the types; for images also with `/compressed` behind."""
+    for candidate in (name, f"{name}/compressed" if COMPRESSED_TYPE in types else name):
+        msgtype = bag.topics.get(candidate)
+        if msgtype is None:
+            continue
+        if msgtype not in types:
+            raise BagError(
+                f"{bag.path}: topic {candidate} is {msgtype}, not {' or '.join(types)}: name "
+                "another topic"
+            )
+        return candidate
+    there = ", ".join(sorted(bag.topics)) or "none at all"
+    raise BagError(f"{bag.path}: topic {name} is missing (there are: {there}): name another topic")
+
+
+def _image_event(raw: RawMessage, message: Any, pov: int) -> ImageRecorded:
+    if raw.msgtype == COMPRESSED_TYPE:
+
+        def decode() -> np.ndarray:
+            return decode_compressed(message.format, message.data)
+
+    else:
+
+        def decode() -> np.ndarray:
+            return decode_image(
+                message.height,
+                message.width,
+                message.encoding,
+                message.is_bigendian,
+                message.step,
+                message.data,
+            )
+
+    header = message.header
+    return ImageRecorded(raw.receive_ns, pov, _stamp_ns(header), header.frame_id, decode)
+
+
+def _stamp_ns(header: Any) -> int:
+    return header.stamp.sec * 10**9 + header.stamp.nanosec
+
+
+def _uuid(message: Any) -> uuid.UUID | None:
+    value = uuid.UUID(bytes=bytes(bytearray(message.uuid)))
+    return value if value.int else None
+
+
+def _check_definitions(path: Path, reader: Any, store: Any) -> None:
+    for connection in reader.connections:
+        if connection.msgtype != EPISODE_EVENT_TYPE or not connection.digest:
+            continue
+        if connection.digest != store.hash_rihs01(EPISODE_EVENT_TYPE):
+            raise BagError(
+                f"{path}: {connection.topic} was recorded with another definition of "
+                f"{EPISODE_EVENT_TYPE}: record the bag again with this version"
+            )
+
+
+@contextmanager
+def _as_bag_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # A damaged file fails in any of many ways inside rosbags; a damaged length as MemoryError.
+        raise BagError(
+            f"{path}: cannot be read as a rosbag2 ({_one_line(error)}): it is damaged or was cut "
+            "off; record or copy it again"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

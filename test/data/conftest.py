@@ -1,0 +1,155 @@
+"""Small bags, written with rosbags, for the tests of the reader and of the offline path."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from ifailsense_ros.data.rosbag import message_typestore
+
+SECOND = 10**9
+START, END, ABORT = 1, 2, 3
+
+
+class BagMaker:
+    """Writes messages in the order they are given; receive time = `at` in seconds."""
+
+    def __init__(self, path: Path, *, mcap: bool = True, version: int = 9) -> None:
+        from rosbags.rosbag2 import StoragePlugin, Writer
+
+        self.path = path
+        self.store = message_typestore()
+        plugin = StoragePlugin.MCAP if mcap else StoragePlugin.SQLITE3
+        self._writer = Writer(path, version=version, storage_plugin=plugin)
+        self._connections: dict[str, Any] = {}
+
+    def __enter__(self) -> BagMaker:
+        self._writer.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def topic(self, topic: str, msgtype: str) -> Any:
+        """A topic, also one that never carries a message."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, msgtype, typestore=self.store
+            )
+        return self._connections[topic]
+
+    def raw(self, topic: str, msgtype: str, at: float, data: bytes) -> None:
+        self._writer.write(self.topic(topic, msgtype), round(at * SECOND), data)
+
+    def message(self, topic: str, msgtype: str, at: float, **fields: Any) -> None:
+        message = self.store.types[msgtype](**fields)
+        self.raw(topic, msgtype, at, self.store.serialize_cdr(message, msgtype))
+
+    def header(self, stamp: float, frame_id: str = "camera") -> Any:
+        ns = round(stamp * SECOND)
+        time = self.store.types["builtin_interfaces/msg/Time"](ns // SECOND, ns % SECOND)
+        return self.store.types["std_msgs/msg/Header"](time, frame_id)
+
+    def image(self, topic: str, at: float, rgb: np.ndarray, stamp: float | None = None) -> None:
+        self.message(
+            topic,
+            "sensor_msgs/msg/Image",
+            at,
+            header=self.header(at if stamp is None else stamp),
+            height=rgb.shape[0],
+            width=rgb.shape[1],
+            encoding="rgb8",
+            is_bigendian=0,
+            step=rgb.shape[1] * 3,
+            data=rgb.reshape(-1),
+        )
+
+    def png(self, topic: str, at: float, rgb: np.ndarray, stamp: float | None = None) -> None:
+        self.message(
+            topic,
+            "sensor_msgs/msg/CompressedImage",
+            at,
+            header=self.header(at if stamp is None else stamp),
+            format="png",
+            data=cv2.imencode(".png", rgb[..., ::-1])[1].reshape(-1),
+        )
+
+    def instruction(self, at: float, text: str, topic: str = "/instruction") -> None:
+        self.message(topic, "std_msgs/msg/String", at, data=text)
+
+    def episode(
+        self,
+        at: float,
+        event: int,
+        episode_id: uuid.UUID | None = None,
+        instruction: str = "",
+        stamp: float | None = None,
+    ) -> None:
+        raw = (episode_id or uuid.UUID(int=0)).bytes
+        self.message(
+            "/episode",
+            "ifailsense_ros/msg/EpisodeEvent",
+            at,
+            header=self.header(at if stamp is None else stamp),
+            episode_id=self.store.types["unique_identifier_msgs/msg/UUID"](
+                np.frombuffer(raw, np.uint8)
+            ),
+            event=event,
+            instruction=instruction,
+        )
+
+
+def picture(value: int, pov: int = 0) -> np.ndarray:
+    """A flat picture that tells its time step (red) and PoV (green)."""
+    return np.broadcast_to(np.array([value, 100 * pov, 7], np.uint8), (24, 32, 3)).copy()
+
+
+def write_episode(
+    bag: BagMaker,
+    start: float,
+    *,
+    seconds: float = 2.0,
+    episode_id: uuid.UUID | None = None,
+    instruction: str = "lift the red block",
+    povs: Iterable[int] = (0, 1),
+    topics: tuple[str, str] = ("/exo/image", "/gripper/image"),
+) -> None:
+    """One episode at 10 Hz: START, pictures of both cameras, END."""
+    bag.instruction(start - 0.05, instruction)
+    bag.episode(start - 0.02, START, episode_id)
+    for k in range(round(seconds * 10) + 1):
+        at = start + 0.1 * k
+        for pov in povs:
+            # The recorder got it 10 ms after it was taken, the second camera is 3 ms late.
+            bag.image(topics[pov], at + 0.01 + 0.003 * pov, picture(k, pov), at + 0.003 * pov)
+    bag.episode(start + seconds + 0.05, END, episode_id)
+
+
+@pytest.fixture
+def bag_maker(tmp_path: Path) -> Callable[..., BagMaker]:
+    """`with bag_maker("name") as bag:` writes a bag under the test's folder."""
+
+    def make(name: str = "bag", **options: Any) -> BagMaker:
+        return BagMaker(tmp_path / name, **options)
+
+    return make
+
+
+@pytest.fixture
+def episode_writer() -> Callable[..., None]:
+    """`write_episode`, for tests that need one in the middle of other things."""
+    return write_episode
+
+
+@pytest.fixture
+def simple_bag(bag_maker: Callable[..., BagMaker]) -> Path:
+    """One episode of two seconds, two cameras."""
+    with bag_maker("simple") as bag:
+        write_episode(bag, 100.0, episode_id=uuid.UUID(int=7))
+    return bag.path
