@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from ifailsense_ros.core.errors import CheckpointError, ConfigError
+from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.images import make_image_processor
 
 VISION_SHARD = "vision_tower.safetensors"
@@ -169,6 +170,7 @@ def build_tiny(
         initialise_small(model)
     _load_encoder(model, encoder or encoder_path())
     model.model.vision_tower.requires_grad_(False)
+    use_fused_attention(model.model.language_model)
     return model.eval(), processor
 
 
