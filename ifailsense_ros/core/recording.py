@@ -1,0 +1,205 @@
+"""The pairs of a running episode: decoded late, kept bounded, frozen into keyframes at its end."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ifailsense_ros.core.episode import Keyframe
+from ifailsense_ros.core.keyframes import KeyframeBuffer, select_keyframes
+
+Decode = Callable[[], Sequence[np.ndarray]]
+"""Gives the N views of a pair, uint8 RGB (H, W, 3), in PoV order; raises ImageError."""
+
+Shrink = Callable[[np.ndarray], np.ndarray]
+"""Brings a view to the model's cell."""
+
+USED = "used"
+DECIMATED = "decimated"
+BAD_IMAGE = "bad_image"
+
+
+class Frame:
+    """A pair that is decoded and shrunk when it is first needed, or never.
+
+    Args:
+        stamp_ns: of the pair, nanoseconds.
+        decode: see `Decode`; called at most once.
+        shrink: applied to each view; the full-size picture is let go.
+        num_pov: N, how many views `decode` must give.
+    """
+
+    def __init__(self, stamp_ns: int, decode: Decode, shrink: Shrink, num_pov: int) -> None:
+        self.stamp_ns = stamp_ns
+        self.views: tuple[np.ndarray, ...] = ()
+        self.fault = ""
+        self.counted: str | None = None
+        self._decode: Decode | None = decode
+        self._shrink = shrink
+        self._num_pov = num_pov
+
+    def load(self) -> bool:
+        """Decode if that was not done; False if the pair is unusable (`fault` says why)."""
+        decode, self._decode = self._decode, None
+        if decode is not None:
+            # Whatever a decoder trips over, one broken picture must not stop the monitor.
+            try:
+                views = tuple(self._shrink(view) for view in decode())
+                if len(views) != self._num_pov:
+                    raise ValueError(f"{len(views)} views instead of {self._num_pov}")
+                self.views = views
+            except Exception as error:
+                self.fault = " ".join(str(error).split()) or type(error).__name__
+        return not self.fault
+
+    @property
+    def fate(self) -> str:
+        """What became of the pair: USED (decoded), DECIMATED (never needed) or BAD_IMAGE."""
+        if self.fault:
+            return BAD_IMAGE
+        return DECIMATED if self._decode is not None else USED
+
+
+class RecentPairs:
+    """The newest pairs, undecoded, oldest first.
+
+    Pairs reach the episodes only when they leave this ring. So a START or END that arrives late,
+    by less than the ring's length, finds exactly the pairs it would have found in time, and the
+    keyframes depend on stamps alone.
+    """
+
+    def __init__(self, count: int, span_ns: int) -> None:
+        self._count = count
+        self._span_ns = span_ns
+        self._frames: list[Frame] = []
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self._frames)
+
+    def add(self, frame: Frame) -> list[Frame]:
+        """Take a pair; returns those that leave, oldest first."""
+        insort(self._frames, frame, key=lambda f: f.stamp_ns)
+        oldest_kept = self._frames[-1].stamp_ns - self._span_ns
+        leaving = max(0, len(self._frames) - self._count)
+        while self._frames[leaving].stamp_ns < oldest_kept:
+            leaving += 1
+        left, self._frames = self._frames[:leaving], self._frames[leaving:]
+        return left
+
+    def clear(self) -> list[Frame]:
+        """Empty the ring; returns what was in it, oldest first."""
+        left, self._frames = self._frames, []
+        return left
+
+
+class Recording:
+    """The pairs whose stamps lie in [start_ns - pre_roll_ns, end_ns].
+
+    Args:
+        start_ns: stamp of START, nanoseconds.
+        pre_roll_ns: how long before START pairs belong to the episode, nanoseconds.
+        t: number of keyframes T.
+        capacity: of the keyframe buffer.
+    """
+
+    def __init__(self, start_ns: int, pre_roll_ns: int, t: int, capacity: int) -> None:
+        self.start_ns = start_ns
+        self.end_ns: int | None = None
+        self.faults: list[str] = []
+        """The newest faults of this episode's pictures; bounded."""
+        self._from_ns = start_ns - pre_roll_ns
+        self._t = t
+        self._buffer: KeyframeBuffer[Frame] = KeyframeBuffer(t, capacity, origin_ns=self._from_ns)
+
+    def __len__(self) -> int:
+        """Keyframe candidates held."""
+        return len(self._buffer)
+
+    def holds(self, stamp_ns: int) -> bool:
+        """Whether a pair of this stamp belongs to the episode (as far as its END is known)."""
+        return self._from_ns <= stamp_ns and (self.end_ns is None or stamp_ns <= self.end_ns)
+
+    def note_fault(self, fault: str) -> None:
+        """Remember that a picture of this episode was unusable, and why."""
+        self.faults = [*self.faults[-7:], fault]
+
+    def take(self, frame: Frame) -> None:
+        """Keep a pair if it belongs here and may become a keyframe; only then it is decoded."""
+        if not self.holds(frame.stamp_ns):
+            return
+        if self._buffer.wants(frame.stamp_ns) and not frame.load():
+            self.note_fault(frame.fault)
+            return
+        self._buffer.add(frame.stamp_ns, frame)
+
+    def freeze(self, recent: Iterable[Frame], minimum: int) -> list[Frame]:
+        """The T keyframes; unusable pictures are passed over.
+
+        Args:
+            recent: pairs that are still in the ring; only the chosen ones are decoded.
+            minimum: fewer usable pairs give an empty list.
+
+        Returns:
+            T frames, oldest first, some repeated when there are fewer than T pairs; or none.
+        """
+        for frame in recent:
+            if self.holds(frame.stamp_ns):
+                self._buffer.add(frame.stamp_ns, frame)
+        frames = self.frames()
+        while len(frames) >= max(minimum, 1):
+            stamps = [frame.stamp_ns for frame in frames]
+            chosen = [frames[i] for i in select_keyframes(stamps, min(self._t, len(frames)))]
+            unusable = [frame for frame in chosen if not frame.load()]
+            if not unusable:
+                spread = max(self._t - 1, 1)
+                return [
+                    chosen[(2 * i * (len(chosen) - 1) + spread) // (2 * spread)]
+                    for i in range(self._t)
+                ]
+            for frame in unusable:
+                self.note_fault(frame.fault)
+            frames = [frame for frame in frames if not frame.fault]
+        return []
+
+    def frames(self) -> list[Frame]:
+        """The candidates that lie in the episode, oldest first."""
+        return [frame for stamp, frame in self._buffer.items() if self.holds(stamp)]
+
+
+def to_keyframes(frames: Iterable[Frame]) -> tuple[Keyframe, ...]:
+    """Loaded frames as the keyframes of an Episode."""
+    return tuple(Keyframe(frame.stamp_ns, frame.views) for frame in frames)
+
+
+class FateCounter:
+    """Counts what became of the pairs, each once: pairs = used + decimated + dropped + buffered."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.decimated = 0
+        self.dropped: Counter[str] = Counter()
+
+    def count(self, frame: Frame, unneeded: str = DECIMATED) -> None:
+        """A pair leaves the ring. `unneeded` is what it counts as if it was never decoded."""
+        self._add(frame, unneeded if frame.fate == DECIMATED else frame.fate, 1)
+
+    def recount(self, frame: Frame) -> None:
+        """A pair that was counted before has been decoded since."""
+        if frame.counted is not None and frame.counted != frame.fate:
+            self._add(frame, frame.counted, -1)
+            self._add(frame, frame.fate, 1)
+
+    def _add(self, frame: Frame, fate: str, amount: int) -> None:
+        frame.counted = fate
+        if fate == USED:
+            self.used += amount
+        elif fate == DECIMATED:
+            self.decimated += amount
+        else:
+            self.dropped[fate] += amount

@@ -1,0 +1,445 @@
+"""The episode state machine: (event, stamp, steady time) -> effects. No ROS, threads or own clock.
+
+One owner feeds it events and performs its effects. What holds whatever the order of events: every
+accepted START gets exactly one final verdict. Two clocks, never mixed: header stamps decide what
+belongs to an episode; steady time (`now_ns`) decides how long is waited for anything.
+
+    START -> running -> END -> ending (pairs on their way) -> queued -> judging -> verdict
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ifailsense_ros.core import unjudged
+from ifailsense_ros.core.cameras import CameraWatch
+from ifailsense_ros.core.effects import (
+    SECOND,
+    Boundary,
+    BoundaryKind,
+    ClockJumped,
+    Effect,
+    InstructionChange,
+    Publish,
+    TrackerConfig,
+)
+from ifailsense_ros.core.episode import Episode
+from ifailsense_ros.core.judging import JudgementQueue
+from ifailsense_ros.core.prompt import normalise_instruction
+from ifailsense_ros.core.recording import (
+    Decode,
+    FateCounter,
+    Frame,
+    RecentPairs,
+    Recording,
+    Shrink,
+    to_keyframes,
+)
+from ifailsense_ros.core.verdict import Judgement, Reason
+
+# Without any picture for this long (steady), no late event is waited for: the ring is emptied.
+_DRAIN_AFTER_NS = 5 * SECOND
+
+
+@dataclass(eq=False)
+class _Open:
+    """An episode that is running or ending."""
+
+    request_id: int
+    episode_id: uuid.UUID
+    instruction: str
+    instruction_given: bool
+    started_now: int
+    recording: Recording
+    absent_cameras: set[str]
+    ended_now: int = 0
+    silent_cameras: list[str] = field(default_factory=list)
+
+    def frozen(self, frames: list[Frame]) -> Episode:
+        """The immutable Episode; END must be known."""
+        assert self.recording.end_ns is not None
+        return Episode(
+            self.episode_id,
+            self.instruction,
+            to_keyframes(frames),
+            self.recording.start_ns,
+            self.recording.end_ns,
+        )
+
+
+class Tracker:
+    """Turns events into verdicts, by way of a detector that somebody else runs.
+
+    Each event method returns the effects to perform, in order. `now_ns` is the steady clock (it is
+    clamped if it goes back). Call `tick` at 10 Hz or faster.
+
+    Args:
+        config: settings.
+        shrink: brings a view (uint8 RGB (H, W, 3)) to the model's cell; none if omitted.
+        new_id: draws an episode id where START brings none.
+    """
+
+    def __init__(
+        self,
+        config: TrackerConfig,
+        shrink: Shrink | None = None,
+        new_id: Callable[[], uuid.UUID] = uuid.uuid4,
+    ) -> None:
+        self.config = config
+        self.counters: Counter[str] = Counter()
+        self.fates = FateCounter()
+        self._shrink = shrink or (lambda view: view)
+        self._new_id = new_id
+        self._now = 0
+        self._active = True
+        self._shut_down = False
+        self._last_request = 0
+        self._instruction = ""
+        self._cameras = CameraWatch()
+        self._recent = RecentPairs(config.recent_count, config.recent_span_ns)
+        self._running: _Open | None = None
+        self._ending: list[_Open] = []
+        self._queue = JudgementQueue(config, self.counters)
+        self._ended_ids: deque[uuid.UUID] = deque(maxlen=32)
+
+    @property
+    def running_id(self) -> uuid.UUID | None:
+        """Id of the running episode."""
+        return self._running.episode_id if self._running else None
+
+    @property
+    def waiting(self) -> int:
+        """Episodes after END that are not being judged yet."""
+        return len(self._ending) + len(self._queue)
+
+    @property
+    def buffered_pairs(self) -> int:
+        """Pairs whose fate is open: pairs = used + decimated + dropped + these."""
+        return len(self._recent)
+
+    @property
+    def candidates(self) -> int:
+        """Keyframe candidates held for the running episode."""
+        return len(self._running.recording) if self._running else 0
+
+    @property
+    def idle(self) -> bool:
+        """No episode is running, ending, queued or being judged."""
+        return not (self._running or self.waiting or self._queue.busy)
+
+    def stamp_now(self, otherwise_ns: int) -> int:
+        """The newest header stamp of any camera: "now" in the time of the stamps."""
+        return self._cameras.newest(otherwise_ns)
+
+    # --- events: episodes -----------------------------------------------------------------------
+
+    def tick(self, now_ns: int) -> list[Effect]:
+        """Time passes: timeouts and graces."""
+        return self._due(now_ns)
+
+    def start(
+        self,
+        stamp_ns: int,
+        now_ns: int,
+        episode_id: uuid.UUID | None = None,
+        instruction: str = "",
+    ) -> list[Effect]:
+        """START of an episode; ends a running one (SUPERSEDED). A repeated START is counted."""
+        effects = self._due(now_ns)
+        if not self._active:
+            self.counters["start_while_inactive"] += 1
+            return effects
+        if self._running and episode_id == self._running.episode_id:
+            self.counters["start_repeated"] += 1
+            return effects
+        if self._running:
+            verdict = Judgement.unknown(
+                Reason.SUPERSEDED, "another START came before END; send END or ABORT first"
+            )
+            effects += self._give_up(self._running, verdict, BoundaryKind.END, stamp_ns)
+        if self._cameras.is_before(stamp_ns, self.config.jump_back_ns):
+            # A bag that loops: its START is older than the last pictures of the round before.
+            effects += self._jump("START is stamped before the newest pictures", stamp_ns)
+        config = self.config
+        given = normalise_instruction(instruction)
+        self._last_request += 1
+        self._running = _Open(
+            request_id=self._last_request,
+            episode_id=episode_id or self._new_id(),
+            instruction=given or self._instruction,
+            instruction_given=bool(given),
+            started_now=self._now,
+            recording=Recording(
+                stamp_ns, config.pre_roll_ns, config.num_keyframes, config.buffer_capacity
+            ),
+            absent_cameras=set(
+                self._cameras.silent(config.cameras, self._now - config.camera_silent_ns)
+            ),
+        )
+        self.counters["starts"] += 1
+        effects.append(_boundary(self._running, BoundaryKind.START, stamp_ns))
+        return effects
+
+    def end(self, stamp_ns: int, now_ns: int, episode_id: uuid.UUID | None = None) -> list[Effect]:
+        """END of the running episode. With another id, twice, or without START: only counted."""
+        effects = self._due(now_ns)
+        episode = self._addressed("end", episode_id)
+        return effects + (self._end(episode, stamp_ns) if episode else [])
+
+    def abort(
+        self, stamp_ns: int, now_ns: int, episode_id: uuid.UUID | None = None
+    ) -> list[Effect]:
+        """The running episode was given up: UNKNOWN, ABORTED."""
+        effects = self._due(now_ns)
+        episode = self._addressed("abort", episode_id)
+        if episode is None:
+            return effects
+        verdict = Judgement.unknown(Reason.ABORTED, "the episode was aborted by its source")
+        return effects + self._give_up(episode, verdict, BoundaryKind.ABORT, stamp_ns)
+
+    def instruction(self, text: str, now_ns: int) -> list[Effect]:
+        """A text on the instruction topic. Empty: there is none for the next episode."""
+        effects = self._due(now_ns)
+        self._instruction = text = normalise_instruction(text)
+        if not text:
+            return effects
+        for episode in self._ending:
+            self._name(episode, text)
+        running = self._running
+        if running is None or self._name(running, text) or self._now <= self._named_until(running):
+            return effects
+        if text == running.instruction or not running.instruction:
+            return effects
+        self.counters["instruction_changed"] += 1
+        if self.config.instruction_change is InstructionChange.END:
+            effects += self._end(running, self._last_stamp(running))
+        elif self.config.instruction_change is InstructionChange.UNKNOWN:
+            verdict = Judgement.unknown(
+                Reason.INSTRUCTION_CHANGED,
+                f"the instruction changed to {text!r} during the episode; send END first",
+            )
+            effects += self._give_up(running, verdict, BoundaryKind.ABORT)
+        return effects
+
+    def activate(self, now_ns: int) -> list[Effect]:
+        """Accept episodes (again); a new tracker does. Not after `shut_down`."""
+        self._active = not self._shut_down
+        return self._due(now_ns)
+
+    def deactivate(self, now_ns: int) -> list[Effect]:
+        """Settle everything as UNKNOWN, DEACTIVATED, and accept no START until `activate`."""
+        verdict = Judgement.unknown(Reason.DEACTIVATED, "the monitor was deactivated")
+        return self._due(now_ns) + self._settle_all(verdict)
+
+    def shut_down(self, now_ns: int) -> list[Effect]:
+        """Settle everything as UNKNOWN, SHUT_DOWN; accept no START any more."""
+        verdict = Judgement.unknown(Reason.SHUT_DOWN, "the monitor was shut down")
+        effects = self._due(now_ns) + self._settle_all(verdict)
+        self._shut_down = True
+        self._pass_on(self._recent.clear())
+        return effects
+
+    # --- events: pictures and clocks ------------------------------------------------------------
+
+    def image(self, camera: str, stamp_ns: int, now_ns: int) -> list[Effect]:
+        """A camera sent a picture. Comes before the `pair` that it may become part of."""
+        effects = self._due(now_ns)
+        if self._cameras.is_before(stamp_ns, self.config.jump_back_ns, camera):
+            effects += self._jump(f"the stamps of camera {camera} went back in time", stamp_ns)
+        self._cameras.heard(camera, self._now, stamp_ns)
+        for episode in self._open():
+            episode.absent_cameras.discard(camera)
+        return effects
+
+    def bad_image(self, camera: str, detail: str, now_ns: int) -> list[Effect]:
+        """A camera sent a picture that was refused before it could be paired."""
+        effects = self._due(now_ns)
+        self._cameras.heard(camera, self._now)
+        self.counters["bad_images"] += 1
+        for episode in self._open():
+            episode.absent_cameras.discard(camera)
+            episode.recording.note_fault(f"camera {camera}: {detail}")
+        return effects
+
+    def pair(self, stamp_ns: int, decode: Decode, now_ns: int) -> list[Effect]:
+        """Pictures of all cameras for one time step; `decode` is called only if they are needed."""
+        effects = self._due(now_ns)
+        self.counters["pairs"] += 1
+        self._cameras.paired(stamp_ns)
+        frame = Frame(stamp_ns, decode, self._shrink, len(self.config.cameras))
+        self._pass_on(self._recent.add(frame))
+        return effects + self._freeze_ready()
+
+    def clock_jump(self, now_ns: int, detail: str, to_ns: int | None = None) -> list[Effect]:
+        """The ROS clock jumped back, to `to_ns` if that is known."""
+        return self._due(now_ns) + self._jump(detail, to_ns)
+
+    # --- events: the detector -------------------------------------------------------------------
+
+    def detector_ready(self, now_ns: int, model_id: str = "") -> list[Effect]:
+        """The detector is loaded and idle. Until this comes, episodes wait."""
+        return self._due(now_ns) + self._queue.detector_ready(self._now, model_id)
+
+    def detector_lost(self, now_ns: int, detail: str, *, for_good: bool = False) -> list[Effect]:
+        """The detector died; what it was judging is UNKNOWN, DETECTOR_ERROR.
+
+        With `for_good`, it will not come back: waiting and later episodes are settled alike.
+        """
+        return self._due(now_ns) + self._queue.detector_lost(self._now, detail, for_good)
+
+    def result(self, request_id: int, judgement: Judgement, now_ns: int) -> list[Effect]:
+        """The detector's answer to a `Judge`; one for a request settled before is counted."""
+        return self._due(now_ns) + self._queue.result(request_id, judgement, self._now)
+
+    # --- steps of an episode --------------------------------------------------------------------
+
+    def _due(self, now_ns: int) -> list[Effect]:
+        """What falls due by `now_ns`; deadlines come before the event that is handled now."""
+        self._now = max(self._now, now_ns)
+        effects: list[Effect] = []
+        timeout, running = self.config.episode_timeout_ns, self._running
+        if running and timeout and self._now >= running.started_now + timeout:
+            self.counters["episode_timeouts"] += 1
+            effects += self._end(running, self._last_stamp(running))
+        effects += self._freeze_ready()
+        effects += self._queue.due(self._now)
+        if self._now >= self._cameras.last_heard(self._now) + _DRAIN_AFTER_NS:
+            self._pass_on(self._recent.clear())
+        return effects
+
+    def _addressed(self, event: str, episode_id: uuid.UUID | None) -> _Open | None:
+        """The running episode if the event means it; otherwise the event is counted."""
+        if self._running and episode_id in (None, self._running.episode_id):
+            self.counters[f"{event}s"] += 1
+            return self._running
+        if episode_id in self._ended_ids:
+            self.counters[f"{event}_repeated"] += 1
+        else:
+            self.counters[f"{event}_other_id" if self._running else f"{event}_without_start"] += 1
+        return None
+
+    def _close(self, episode: _Open, kind: BoundaryKind, end_ns: int) -> Boundary:
+        self._running = None
+        self._ended_ids.append(episode.episode_id)
+        episode.recording.end_ns, episode.ended_now = end_ns, self._now
+        return _boundary(episode, kind, end_ns)
+
+    def _end(self, episode: _Open, end_ns: int) -> list[Effect]:
+        full = self.waiting >= self.config.queue_size
+        effects: list[Effect] = [self._close(episode, BoundaryKind.END, end_ns)]
+        if full:
+            return [*effects, self._settle(episode, unjudged.queue_full(self.config))]
+        episode.silent_cameras = self._cameras.silent(
+            self.config.cameras, self._now - self.config.camera_silent_ns
+        )
+        self._ending.append(episode)
+        return effects + self._freeze_ready()
+
+    def _give_up(
+        self, episode: _Open, verdict: Judgement, kind: BoundaryKind, stamp_ns: int | None = None
+    ) -> list[Effect]:
+        """Settle the running episode without judging it."""
+        stamp_ns = self._last_stamp(episode) if stamp_ns is None else stamp_ns
+        return [self._close(episode, kind, stamp_ns), self._settle(episode, verdict)]
+
+    def _settle(self, episode: _Open, judgement: Judgement) -> Publish:
+        latency = self._now - episode.ended_now
+        return self._queue.publish(episode.request_id, episode.frozen([]), judgement, latency)
+
+    def _settle_all(self, judgement: Judgement) -> list[Effect]:
+        self._active = False
+        effects = self._queue.settle_all(judgement, self._now)
+        effects += [self._settle(episode, judgement) for episode in self._ending]
+        self._ending.clear()
+        if self._running:
+            effects += self._give_up(self._running, judgement, BoundaryKind.ABORT)
+        return effects
+
+    def _freeze_ready(self) -> list[Effect]:
+        effects: list[Effect] = []
+        for episode in [e for e in self._ending if self._is_complete(e)]:
+            self._ending.remove(episode)
+            effects += self._freeze(episode)
+        return effects
+
+    def _is_complete(self, episode: _Open) -> bool:
+        assert episode.recording.end_ns is not None
+        named = episode.instruction_given or self._now >= self._named_until(episode)
+        waited = self._now >= episode.ended_now + self.config.end_grace_ns
+        return named and (waited or self._cameras.pairs_reach(episode.recording.end_ns))
+
+    def _freeze(self, episode: _Open) -> list[Effect]:
+        frames = episode.recording.freeze(self._recent, self.config.min_keyframes)
+        for frame in frames:
+            self.fates.recount(frame)
+        verdict = unjudged.why(
+            self.config,
+            episode.instruction,
+            episode.recording,
+            frames,
+            [camera for camera in self.config.cameras if camera in episode.absent_cameras],
+            episode.silent_cameras,
+            self._cameras.stamps_ns,
+        )
+        if verdict is not None:
+            return [self._settle(episode, verdict)]
+        return self._queue.submit(
+            episode.request_id, episode.frozen(frames), episode.ended_now, self._now
+        )
+
+    # --- pairs, stamps and instructions ---------------------------------------------------------
+
+    def _open(self) -> list[_Open]:
+        return [*self._ending, self._running] if self._running else list(self._ending)
+
+    def _pass_on(self, frames: list[Frame]) -> None:
+        """Pairs leave the ring: to the episodes they belong to, or nowhere."""
+        for frame in frames:
+            for episode in self._open():
+                episode.recording.take(frame)
+            self.fates.count(frame)
+
+    def _jump(self, detail: str, to_ns: int | None) -> list[Effect]:
+        self.counters["clock_jumps"] += 1
+        effects: list[Effect] = [ClockJumped(detail)]
+        # What has ended loses nothing: no pair of the time before can still come.
+        ending, self._ending = self._ending, []
+        for episode in ending:
+            effects += self._freeze(episode)
+        for frame in self._recent.clear():
+            self.fates.count(frame, unneeded="clock_jump")
+        running = self._running
+        if running and not self._begins_at(running, to_ns):
+            verdict = Judgement.unknown(
+                Reason.CLOCK_JUMPED, f"{detail}; start the episode again after a jump"
+            )
+            effects += self._give_up(running, verdict, BoundaryKind.ABORT)
+        self._cameras.forget_stamps()
+        return effects
+
+    def _begins_at(self, episode: _Open, to_ns: int | None) -> bool:
+        """Whether an episode began in the time after a jump: its START overtook the pictures."""
+        if to_ns is None or len(episode.recording):
+            return False
+        return abs(episode.recording.start_ns - to_ns) <= self.config.jump_back_ns
+
+    def _last_stamp(self, episode: _Open) -> int:
+        start_ns = episode.recording.start_ns
+        return max(self._cameras.newest(start_ns), start_ns)
+
+    def _named_until(self, episode: _Open) -> int:
+        return episode.started_now + self.config.instruction_grace_ns
+
+    def _name(self, episode: _Open, text: str) -> bool:
+        """Give an episode its instruction if it may still take one from the topic."""
+        if episode.instruction_given or self._now > self._named_until(episode):
+            return False
+        episode.instruction = text
+        return True
+
+
+def _boundary(episode: _Open, kind: BoundaryKind, stamp_ns: int) -> Boundary:
+    return Boundary(kind, episode.episode_id, stamp_ns, episode.instruction)
