@@ -1,0 +1,71 @@
+"""How well the answer words' logits tell right from wrong instructions, on cached features."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from ifailsense_ros.data.smf import Sample
+from ifailsense_ros.model.vlm import encode_prompts, forward_from_vision
+from ifailsense_ros.train.dataset import Ablation
+from ifailsense_ros.train.features import amp
+
+
+class AnswerProbe:
+    """Scores samples by the logits of two answer words at the last prompt position.
+
+    Args:
+        samples: with each episode once right and once wrong.
+        features: (n, n_img, d_vision), rows as in `Sample.index`.
+    """
+
+    def __init__(
+        self, processor: PaliGemmaProcessor, samples: Sequence[Sample], features: np.ndarray
+    ) -> None:
+        self._samples = list(samples)
+        self._features = features
+        self._processor = processor
+
+    @torch.no_grad()
+    def margins(
+        self,
+        model: PaliGemmaForConditionalGeneration,
+        prompt: str,
+        words: tuple[str, str],
+        ablation: Ablation,
+        batch: int = 48,
+    ) -> np.ndarray:
+        """logit(words[0]) - logit(words[1]) of every sample, float32 (n,)."""
+        first, second = (
+            self._processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in words
+        )
+        margins = []
+        for start in range(0, len(self._samples), batch):
+            part = self._samples[start : start + batch]
+            prompts = [prompt.format(instruction=ablation.text(s.instruction)) for s in part]
+            inputs = encode_prompts(self._processor, prompts)
+            pictures = torch.from_numpy(self._features[[s.index for s in part]].astype(np.float32))
+            with amp():
+                logits = forward_from_vision(model, inputs, pictures)[:, -1].float()
+            margins.append(logits[:, first] - logits[:, second])
+        return torch.cat(margins).numpy()
+
+    def measure(
+        self,
+        model: PaliGemmaForConditionalGeneration,
+        prompt: str,
+        words: tuple[str, str],
+        ablation: Ablation,
+    ) -> dict[str, float]:
+        """Accuracy over all samples and per category."""
+        margins = self.margins(model, prompt, words, ablation)
+        right = (margins > 0) == np.array([s.success for s in self._samples])
+        by_category = defaultdict(list)
+        for sample, ok in zip(self._samples, right, strict=True):
+            by_category[sample.category].append(ok)
+        figures = {f"accuracy_{c}": float(np.mean(v)) for c, v in sorted(by_category.items())}
+        return {"accuracy": float(right.mean()), **figures}

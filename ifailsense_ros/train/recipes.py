@@ -1,0 +1,119 @@
+"""Named, typed settings of every stage. `paper` and `release` are I-FailSense's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ifailsense_ros.train.loop import Schedule
+
+
+@dataclass(frozen=True)
+class Stage0:
+    """Makes a small base VLM: captions of what was done, and yes/no questions about it.
+
+    It plays the part that web-scale pre-training plays for PaliGemma2-mix; the words `success` and
+    `fail` and the evaluation prompt do not occur in it.
+
+    Attributes:
+        pictures: montages a step; each is seen with one caption, one true and one false question.
+    """
+
+    schedule: Schedule
+    pictures: int = 16
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """Supervised fine-tuning with LoRA (paper, Sec. IV-B.1).
+
+    Attributes:
+        targets: regular expression of the modules that get an adapter. Plain names would also wrap
+            SigLIP's projections.
+        rank: r.
+        alpha: LoRA's scale is alpha / rank.
+        dropout: on the adapter's input.
+        train_projector: the paper trains the projector, the authors' release froze it.
+        pictures: montages a step; each is seen with g* and with a wrong instruction.
+    """
+
+    schedule: Schedule
+    targets: str
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    train_projector: bool = True
+    pictures: int = 16
+
+
+@dataclass(frozen=True)
+class Stage2:
+    """FS blocks on the frozen VLM (paper, Sec. IV-B.2).
+
+    Attributes:
+        layers: 0-based decoder layers, shallow to deep.
+        widths: the two widths of a block's classifier.
+        pooling_heads: of the attention pooling.
+        dropout: in the residual blocks.
+        pairs: montages whose hidden states are computed once, each with g* and a wrong instruction.
+        batch: samples a step.
+    """
+
+    schedule: Schedule
+    layers: tuple[int, ...]
+    widths: tuple[int, int]
+    pooling_heads: int = 4
+    dropout: float = 0.5
+    pairs: int = 3000
+    batch: int = 32
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Montage and picture of a checkpoint; the defaults are sim-tiny's."""
+
+    num_keyframes: int = 4
+    num_pov: int = 2
+    cell_height: int = 84
+    cell_width: int = 84
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that is needed to make a checkpoint, besides the data."""
+
+    name: str
+    stage0: Stage0 | None
+    stage1: Stage1
+    stage2: Stage2
+    geometry: Geometry = field(default_factory=Geometry)
+    intermediate_size: int = 512
+    prompt: str = "<image> evaluate en {instruction}"
+
+
+QKV = r".*language_model.*\.(q|k|v)_proj"
+ALL_LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+
+PAPER_STAGE1 = Stage1(
+    Schedule(steps=0, lr=2e-5, weight_decay=1e-5, betas=(0.9, 0.999)), targets=QKV
+)
+RELEASE_STAGE1 = replace(PAPER_STAGE1, targets=ALL_LINEAR, train_projector=False)
+
+SIM_TINY = Recipe(
+    name="sim-tiny",
+    stage0=Stage0(Schedule(steps=1500, lr=1e-3, warmup=100, eval_every=150)),
+    # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
+    # rank and a higher rate.
+    stage1=Stage1(
+        Schedule(steps=400, lr=1e-3, warmup=40, weight_decay=0.01, eval_every=50, patience=4),
+        targets=ALL_LINEAR,
+        rank=32,
+        alpha=64,
+    ),
+    stage2=Stage2(
+        Schedule(steps=1500, lr=5e-4, warmup=50, weight_decay=0.1, eval_every=100, patience=6),
+        layers=(1, 2, 3),
+        widths=(128, 64),
+    ),
+)
+
+RECIPES = {r.name: r for r in (SIM_TINY,)}

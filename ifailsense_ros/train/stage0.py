@@ -1,0 +1,70 @@
+"""Stage 0: a small base VLM, from captions of what was done and yes/no questions about it.
+
+Only for bases made here. A base from a hub has had its pre-training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from ifailsense_ros.model.vlm import encode_prompts
+from ifailsense_ros.train import loop
+from ifailsense_ros.train.dataset import Ablation, EpisodeSet
+from ifailsense_ros.train.features import amp
+from ifailsense_ros.train.judge import AnswerProbe
+from ifailsense_ros.train.losses import suffix_losses
+from ifailsense_ros.train.recipes import Stage0
+
+CAPTION = "<image> caption en"
+QUESTION = "<image> answer en did the robot {instruction}?"
+YES, NO = "yes", "no"
+
+
+def train_stage0(
+    model: PaliGemmaForConditionalGeneration,
+    processor: PaliGemmaProcessor,
+    train: EpisodeSet,
+    features: np.ndarray,
+    probe: AnswerProbe,
+    settings: Stage0,
+    ablation: Ablation,
+    folder: Path,
+) -> dict[str, float]:
+    """Train projector and language model in place; the frozen tower's features are given.
+
+    Args:
+        features: (len(train), n_img, d_vision) float16.
+        probe: measures the answers on validation pairs.
+        folder: state and log of this stage.
+    """
+    model.requires_grad_(True)
+    model.model.vision_tower.requires_grad_(False)
+
+    def loss_of_step(step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((settings.schedule.seed, step))
+        drawn = train.draw(rng, settings.pictures)
+        prompts, answers = [], []
+        for _, right, wrong in drawn:
+            asked = [QUESTION.format(instruction=ablation.text(t)) for t in (right, wrong)]
+            prompts += [CAPTION, *asked]
+            answers += [right, YES, NO]
+        inputs = encode_prompts(processor, prompts, answers)
+        pictures = torch.from_numpy(features[[i for i, *_ in drawn]].astype(np.float32))
+        with amp():
+            losses, rows = suffix_losses(model, inputs, pictures.repeat_interleave(3, 0))
+        is_caption = rows % 3 == 0
+        caption, answer = losses[is_caption].mean(), losses[~is_caption].mean()
+        return {"loss": caption + 2 * answer, "caption_loss": caption, "answer_loss": answer}
+
+    return loop.run(
+        [model],
+        loss_of_step,
+        lambda: probe.measure(model, QUESTION, (YES, NO), ablation),
+        settings.schedule,
+        folder,
+        better="accuracy",
+    )

@@ -1,0 +1,76 @@
+"""Stage 1: supervised fine-tuning to `success` and `fail` with LoRA (paper, Sec. IV-B.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from ifailsense_ros.core.prompt import build_prompt
+from ifailsense_ros.model.vlm import encode_prompts
+from ifailsense_ros.train import loop
+from ifailsense_ros.train.dataset import Ablation, EpisodeSet
+from ifailsense_ros.train.features import amp
+from ifailsense_ros.train.judge import AnswerProbe
+from ifailsense_ros.train.losses import suffix_losses
+from ifailsense_ros.train.recipes import Stage1
+
+SUCCESS, FAIL = "success", "fail"
+
+
+def with_adapter(model: PaliGemmaForConditionalGeneration, settings: Stage1) -> PeftModel:
+    """The base with fresh LoRA adapters on its language model (and a trained projector)."""
+    projector = ["multi_modal_projector"] if settings.train_projector else None
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets,
+        modules_to_save=projector,
+    )
+    torch.manual_seed(settings.schedule.seed)
+    return get_peft_model(model, config)
+
+
+def train_stage1(
+    model: PeftModel,
+    processor: PaliGemmaProcessor,
+    train: EpisodeSet,
+    features: np.ndarray,
+    probe: AnswerProbe,
+    settings: Stage1,
+    prompt: str,
+    ablation: Ablation,
+    folder: Path,
+) -> dict[str, float]:
+    """Train the adapter in place: every montage with g* -> success, with a wrong g -> fail.
+
+    Args:
+        features: (len(train), n_img, d_vision) float16 of the frozen tower.
+        probe: measures the answers on validation pairs.
+        prompt: the checkpoint's template.
+        folder: state and log of this stage.
+    """
+
+    def loss_of_step(step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((settings.schedule.seed, step))
+        drawn = train.draw(rng, settings.pictures)
+        texts = [t for _, right, wrong in drawn for t in (right, wrong)]
+        prompts = [build_prompt(ablation.text(t), prompt) for t in texts]
+        inputs = encode_prompts(processor, prompts, [SUCCESS, FAIL] * len(drawn))
+        pictures = torch.from_numpy(features[[i for i, *_ in drawn]].astype(np.float32))
+        with amp():
+            losses, _ = suffix_losses(model, inputs, pictures.repeat_interleave(2, 0))
+        return {"loss": losses.mean()}
+
+    return loop.run(
+        [model],
+        loss_of_step,
+        lambda: probe.measure(model, prompt, (SUCCESS, FAIL), ablation),
+        settings.schedule,
+        folder,
+        better="accuracy",
+    )

@@ -1,0 +1,170 @@
+"""Stage 2: the VLM is frozen, the FS blocks learn on its hidden states (paper, Sec. IV-B.2).
+
+The hidden states are computed once and kept on disk; no epoch computes them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from ifailsense_ros.core.prompt import build_prompt
+from ifailsense_ros.data.smf import Sample
+from ifailsense_ros.model.vlm import encode_prompts, one_pass
+from ifailsense_ros.train import loop
+from ifailsense_ros.train.dataset import Ablation, EpisodeSet
+from ifailsense_ros.train.features import amp
+from ifailsense_ros.train.recipes import Stage2
+from ifailsense_ros.train.stage1 import FAIL, SUCCESS
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """What the FS blocks learn from.
+
+    Attributes:
+        states: one (n, L, d) float16 array a hooked layer, left-padded.
+        mask: (n, L) bool, False at padding.
+        labels: (n,) bool, True where the instruction was carried out.
+        vlm: (n,) float32, logit(success) - logit(fail) of the VLM's own answer.
+    """
+
+    states: tuple[np.ndarray, ...]
+    mask: np.ndarray
+    labels: np.ndarray
+    vlm: np.ndarray
+
+    def batch(self, rows: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """float32 (B, L, d) of each layer, and the mask (B, L)."""
+        states = [torch.from_numpy(s[rows].astype(np.float32)) for s in self.states]
+        return states, torch.from_numpy(self.mask[rows])
+
+
+def training_samples(train: EpisodeSet, settings: Stage2) -> list[Sample]:
+    """Random montages of the set, each with g* and with a wrong instruction."""
+    rng = np.random.default_rng((settings.schedule.seed, 2))
+    samples = []
+    for index, right, wrong in train.draw(rng, settings.pairs):
+        e = train.experts[index]
+        for text, success in ((right, True), (wrong, False)):
+            samples.append(Sample(index, text, success, e.task, e.category))
+    return samples
+
+
+@torch.no_grad()
+def collect(
+    model: PaliGemmaForConditionalGeneration,
+    processor: PaliGemmaProcessor,
+    samples: Sequence[Sample],
+    features: np.ndarray,
+    layers: Sequence[int],
+    prompt: str,
+    ablation: Ablation,
+    cache: Path,
+    *,
+    batch: int = 48,
+) -> HiddenStates:
+    """Run the frozen VLM over all samples, or read what an earlier run kept in `cache`."""
+    names = [f"layer{i}" for i in layers]
+    labels = np.array([s.success for s in samples])
+    if (cache / "vlm.npy").exists():  # written last
+        states = tuple(np.load(cache / f"{n}.npy", mmap_mode="r") for n in names)
+        return HiddenStates(states, np.load(cache / "mask.npy"), labels, np.load(cache / "vlm.npy"))
+    cache.mkdir(parents=True, exist_ok=True)
+    prompts = [build_prompt(ablation.text(s.instruction), prompt) for s in samples]
+    longest = max(encode_prompts(processor, [p])["input_ids"].shape[1] for p in set(prompts))
+    width = model.config.get_text_config().hidden_size
+    shape = (len(samples), longest, width)
+    states = tuple(
+        np.lib.format.open_memmap(cache / f"{n}.npy", mode="w+", dtype=np.float16, shape=shape)
+        for n in names
+    )
+    mask = np.zeros(shape[:2], dtype=bool)
+    vlm = np.zeros(len(samples), dtype=np.float32)
+    yes, no = (processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in (SUCCESS, FAIL))
+    for start in tqdm(range(0, len(samples), batch), desc=cache.name, mininterval=5):
+        rows = slice(start, min(start + batch, len(samples)))
+        inputs = encode_prompts(processor, prompts[rows])
+        pictures = features[[s.index for s in samples[rows]]].astype(np.float32)
+        with amp():
+            out = one_pass(model, inputs, layers, features=torch.from_numpy(pictures))
+        length = out.mask.shape[1]
+        for kept, hidden in zip(states, out.hidden, strict=True):
+            kept[rows, longest - length :] = hidden.float().numpy().astype(np.float16)
+        mask[rows, longest - length :] = out.mask.numpy()
+        vlm[rows] = (out.logits[:, yes] - out.logits[:, no]).float().numpy()
+    for kept in states:
+        kept.flush()
+    np.save(cache / "mask.npy", mask)
+    np.save(cache / "vlm.npy", vlm)
+    return HiddenStates(states, mask, labels, vlm)
+
+
+def head_logits(
+    blocks: nn.ModuleList, data: HiddenStates, rows: np.ndarray
+) -> tuple[torch.Tensor, ...]:
+    """Logit (B,) of every FS block for the given rows."""
+    states, mask = data.batch(rows)
+    with amp():
+        return tuple(b(s, mask).float() for b, s in zip(blocks, states, strict=True))
+
+
+@torch.no_grad()
+def measure(blocks: nn.ModuleList, data: HiddenStates, weight_vlm: float = 2.0) -> dict[str, float]:
+    """Accuracy of each block, of the VLM's answer and of the weighted vote; mean loss."""
+    order = np.arange(len(data.labels))
+    parts = [head_logits(blocks, data, order[i : i + 64]) for i in range(0, len(order), 64)]
+    logits = torch.stack([torch.cat(p) for p in zip(*parts, strict=True)])
+    truth = torch.from_numpy(data.labels)
+    votes = logits > 0
+    vlm = torch.from_numpy(data.vlm) > 0
+    total = len(blocks) + weight_vlm
+    vote = votes.sum(0) + weight_vlm * vlm > total / 2
+    loss = functional.binary_cross_entropy_with_logits(
+        logits, truth.float().expand_as(logits), reduction="mean"
+    )
+    each = {f"accuracy_fs{i}": float((v == truth).float().mean()) for i, v in enumerate(votes)}
+    return {
+        "negative_loss": -float(loss),
+        "accuracy": float((vote == truth).float().mean()),
+        "accuracy_vlm": float((vlm == truth).float().mean()),
+        **each,
+    }
+
+
+def train_stage2(
+    blocks: nn.ModuleList,
+    train: HiddenStates,
+    validation: HiddenStates,
+    settings: Stage2,
+    folder: Path,
+) -> dict[str, float]:
+    """Train all FS blocks side by side; binary cross-entropy averaged over them."""
+    labels = torch.from_numpy(train.labels.astype(np.float32))
+
+    def loss_of_step(step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((settings.schedule.seed, step))
+        rows = np.sort(rng.choice(len(labels), size=min(settings.batch, len(labels)), replace=False))
+        target = labels[torch.from_numpy(rows)]
+        losses = [
+            functional.binary_cross_entropy_with_logits(logit, target)
+            for logit in head_logits(blocks, train, rows)
+        ]
+        return {"loss": torch.stack(losses).mean()}
+
+    return loop.run(
+        list(blocks),
+        loss_of_step,
+        lambda: measure(blocks, validation),
+        settings.schedule,
+        folder,
+        better="negative_loss",
+    )
