@@ -107,7 +107,7 @@ def message_typestore() -> Any:
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     except ImportError as error:
         raise BagError(
-            f"bags need the rosbags package ({error}): pip install 'ifailsense_ros[bags]'"
+            f"bags need rosbags, which cannot be imported ({error}): pip install rosbags"
         ) from error
     store = get_typestore(Stores.ROS2_JAZZY)
     for path in sorted(_definitions_folder().glob("*.msg")):
@@ -140,6 +140,16 @@ class Bag:
     def topics(self) -> dict[str, str]:
         """Message type of every recorded topic."""
         return {c.topic: c.msgtype for c in self._reader.connections}
+
+    def is_latched(self, topic: str) -> bool | None:
+        """Whether a topic was recorded as transient_local; None where the bag does not say."""
+        offered = [
+            profile
+            for c in self._reader.connections
+            if c.topic == topic
+            for profile in c.ext.offered_qos_profiles
+        ]
+        return any(p.durability.name == "TRANSIENT_LOCAL" for p in offered) if offered else None
 
     def messages(self, topics: set[str] | None = None) -> Iterator[RawMessage]:
         """Messages in recorded order.

@@ -126,12 +126,14 @@ class OfflineMonitor:
 
     def _boundary(self, event: BoundaryRecorded) -> None:
         tracker, now = self.tracker, self._now
+        # A sender that leaves the stamp empty means now.
+        stamp_ns = event.stamp_ns or tracker.stamp_now(event.receive_ns)
         if event.event == BoundaryKind.START:
-            effects = tracker.start(event.stamp_ns, now, event.episode_id, event.instruction)
+            effects = tracker.start(stamp_ns, now, event.episode_id, event.instruction)
         elif event.event == BoundaryKind.END:
-            effects = tracker.end(event.stamp_ns, now, event.episode_id)
+            effects = tracker.end(stamp_ns, now, event.episode_id)
         elif event.event == BoundaryKind.ABORT:
-            effects = tracker.abort(event.stamp_ns, now, event.episode_id)
+            effects = tracker.abort(stamp_ns, now, event.episode_id)
         else:
             tracker.counters["boundary_unknown"] += 1
             return
@@ -194,7 +196,7 @@ def judge_bag(
     *,
     topics: BagTopics | None = None,
     config: TrackerConfig | None = None,
-    slop_ns: int = 40_000_000,
+    slop_ns: int = 50_000_000,
     pairing_queue: int = 10,
 ) -> Iterator[OfflineVerdict]:
     """Verdicts on the episodes of a bag.

@@ -1,0 +1,95 @@
+"""The `ifailsense` command. Sub-commands import what they need when they run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ifailsense_ros import __version__
+from ifailsense_ros.core.errors import IFailSenseError
+
+_OWN = {
+    "detect": ("ifailsense_ros.cli.detect", "judge the episodes of recorded bags"),
+    "check": ("ifailsense_ros.cli.check", "check a checkpoint folder"),
+}
+"""Sub-commands with `add_arguments(parser)` and `run(args) -> int`."""
+
+_PASSED_ON = {
+    ("sim", "record-dataset"): ("ifailsense_ros.sim.record_dataset", "record labelled episodes"),
+    ("sim", "record-bag"): ("ifailsense_ros.sim.record_bag", "record an episode as a rosbag2"),
+    ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
+}
+"""Sub-commands whose arguments go to `main(argv) -> int` of a module as they are."""
+
+_MISSING = {
+    "mujoco": "the simulator needs MuJoCo: pip install 'ifailsense_ros[sim]'",
+    "pyarrow": "episode stores need pyarrow: pip install 'ifailsense_ros[train]'",
+    "tqdm": "this needs tqdm: pip install 'ifailsense_ros[train]'",
+    "torch": "the detector needs PyTorch: pip install torch (see README.md)",
+    "transformers": "the detector needs transformers: pip install ifailsense_ros",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name; None: the process's.
+
+    Returns:
+        The exit status: 0, 2 for a user's mistake (one line on stderr), 130 after Ctrl-C; a
+        sub-command may have others.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        for words, (module, _) in _PASSED_ON.items():
+            if tuple(argv[: len(words)]) == words:
+                return int(import_module(module).main(argv[len(words) :]) or 0)
+        args = _parser(argv).parse_args(argv)
+        return args.run(args)
+    except IFailSenseError as error:
+        print(f"ifailsense: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        hint = _MISSING.get((error.name or "").split(".")[0])
+        if hint is None:
+            raise
+        print(f"ifailsense: {hint}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `ifailsense detect ... | head`: nobody reads on, and that is no mistake. Without this,
+        # Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ifailsense",
+        description="Failure detection for language-conditioned manipulation.",
+        epilog="`ifailsense COMMAND --help` says more.",
+    )
+    parser.add_argument("--version", action="version", version=f"ifailsense {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module_name, help_text) in _OWN.items():
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        # Only the sub-command that runs is imported: `--help` must answer at once.
+        if name in argv[:1]:
+            module = import_module(module_name)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    groups: dict[str, argparse._SubParsersAction] = {}
+    for words, (_, help_text) in _PASSED_ON.items():
+        if len(words) == 1:
+            commands.add_parser(words[0], help=help_text, add_help=False)
+            continue
+        if words[0] not in groups:
+            group = commands.add_parser(words[0], help="the simulated Franka")
+            groups[words[0]] = group.add_subparsers(required=True, metavar="COMMAND")
+        groups[words[0]].add_parser(words[1], help=help_text, add_help=False)
+    return parser

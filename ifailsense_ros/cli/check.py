@@ -1,0 +1,47 @@
+"""`ifailsense check CHECKPOINT`: is this folder complete, unaltered and loadable?"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the sub-command."""
+    parser.add_argument("checkpoint", help="name of a packaged checkpoint, or a folder")
+    parser.add_argument(
+        "--quick", action="store_true", help="settings and file hashes only, do not load the model"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what the checkpoint is; 0 if everything is in order.
+
+    Raises:
+        CheckpointError: the first thing that is not.
+    """
+    from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
+
+    folder = resolve_checkpoint(args.checkpoint)
+    config = CheckpointConfig.from_json(folder)
+    config.verify(folder)
+    montage, weights = config.montage, config.vote_weights
+    print(f"{config.model_id}  {folder}")
+    print(f"  files      {len(config.files)}, every sha256 as listed")
+    print(
+        f"  montage    T={montage.num_keyframes} keyframes x N={montage.num_pov} PoV, cells "
+        f"{montage.cell_width}x{montage.cell_height} px"
+    )
+    blocks = ", ".join(
+        f"layer {layer} (weight {weight:g})"
+        for layer, weight in zip(config.hooked_layers, weights.fs, strict=True)
+    )
+    print(f"  FS blocks  {blocks or 'none'}; VLM weight {weights.vlm:g}")
+    print(f"  prompt     {config.prompt}")
+    for name, value in config.metrics.items():
+        print(f"  {name}  {value}")
+    if not args.quick:
+        from ifailsense_ros.model.detector import load_detector
+
+        load_detector(folder)
+        print("  loads      yes")
+    return 0
