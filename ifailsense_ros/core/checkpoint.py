@@ -18,11 +18,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ifailsense_ros.core.arbitration import ABSTAIN_RULES
 from ifailsense_ros.core.errors import CheckpointError
 
 SCHEMA_VERSION = 1
 CONFIG_FILE = "checkpoint.json"
-ABSTAIN_RULES = ("unknown_unless_unanimous", "two_of_three")
 CHECKPOINTS_PACKAGE = "ifailsense_ros.model"
 CHECKPOINTS_FOLDER = "checkpoints"
 
@@ -175,12 +175,21 @@ class CheckpointConfig:
         return f"{self.name}@{self.short_hash}"
 
     def verify(self, folder: Path | str) -> None:
-        """Compare every listed file with its sha256.
+        """Compare every listed file with its sha256, and see that no weights are unlisted.
 
         Raises:
-            CheckpointError: a file is missing, altered, or leads out of the folder; names it.
+            CheckpointError: a file is missing or altered, or lies unlisted where the base or the
+                adapter is read from; names it.
         """
         folder = Path(folder)
+        for part in (self.base.folder, self.adapter):
+            for path in sorted((folder / part).rglob("*")) if part else ():
+                name = path.relative_to(folder).as_posix()
+                if path.is_file() and name not in self.files:
+                    raise CheckpointError(
+                        f"{path}: not listed in {CONFIG_FILE}; remove it, or fetch the checkpoint "
+                        "again"
+                    )
         for name, expected in self.files.items():
             path = folder / name
             try:
@@ -199,8 +208,11 @@ class CheckpointConfig:
 
 def sha256_of(path: Path | str) -> str:
     """Hex sha256 of a file. Raises OSError."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def resolve_checkpoint(spec: str | Path) -> Path:
@@ -213,9 +225,9 @@ def resolve_checkpoint(spec: str | Path) -> Path:
     """
     text = str(spec)
     packaged = Path(str(resources.files(CHECKPOINTS_PACKAGE))) / CHECKPOINTS_FOLDER
-    if text and not Path(text).is_absolute() and len(Path(text).parts) == 1:
-        if (packaged / text / CONFIG_FILE).is_file():
-            return packaged / text
+    is_name = len(Path(text).parts) == 1 and not Path(text).is_absolute()
+    if is_name and (packaged / text / CONFIG_FILE).is_file():
+        return packaged / text
     if text and Path(text).expanduser().is_dir():
         return Path(text).expanduser()
     names = sorted(p.parent.name for p in packaged.glob(f"*/{CONFIG_FILE}"))
@@ -270,37 +282,48 @@ def _convert(value: Any, hint: Any, file: str, name: str) -> Any:
 
 def _check_ranges(c: CheckpointConfig, file: str) -> None:
     """Conditions between and within fields, each with its own line."""
-    k = len(c.hooked_layers)
-    m, p = c.montage, c.picture
+    k, m, p, words = len(c.hooked_layers), c.montage, c.picture, _words(c)
+    hooked, fs, votes = c.hooked_layers, c.fs_blocks, c.vote_weights
     checks = (
         (bool(c.name.strip()), "name", "is empty"),
         ((c.base.folder is None) != (c.base.hub is None), "base", "needs either folder or hub"),
         (c.base.revision is None or c.base.hub is not None, "base.revision", "needs base.hub"),
-        ((c.fs_blocks is None) == (k == 0), "hooked_layers", "must be empty without fs_blocks"),
-        (c.fs_blocks is None or c.fs_blocks.endswith(".safetensors"), "fs_blocks", "is no .safetensors"),
-        (all(i >= 0 for i in c.hooked_layers), "hooked_layers", "holds a negative layer"),
-        (list(c.hooked_layers) == sorted(set(c.hooked_layers)), "hooked_layers", "must rise"),
+        (
+            (fs is None) == (k == 0),
+            "hooked_layers",
+            "must be empty without fs_blocks, and only then",
+        ),
+        (fs is None or fs.endswith(".safetensors"), "fs_blocks", "is no .safetensors file"),
+        (all(i >= 0 for i in hooked), "hooked_layers", "holds a negative layer"),
+        (list(hooked) == sorted(set(hooked)), "hooked_layers", "must rise"),
         (len(c.fs_head.widths) == 2, "fs_head.widths", "needs two widths"),
         (all(w > 0 for w in c.fs_head.widths), "fs_head.widths", "must be positive"),
         (c.fs_head.pooling_heads > 0, "fs_head.pooling_heads", "must be positive"),
         (0 <= c.fs_head.dropout < 1, "fs_head.dropout", "must be in [0, 1)"),
-        (len(c.vote_weights.fs) == k, "vote_weights.fs", f"needs {k} weights, one a hooked layer"),
-        (all(w >= 0 for w in c.vote_weights.fs), "vote_weights.fs", "must not be negative"),
-        (c.vote_weights.vlm >= 0, "vote_weights.vlm", "must not be negative"),
-        (sum(c.vote_weights.fs) + c.vote_weights.vlm > 0, "vote_weights", "are all zero"),
-        (c.abstain_rule in ABSTAIN_RULES, "abstain_rule", f"must be one of {', '.join(ABSTAIN_RULES)}"),
-        (all(_is_word(w) for w in _words(c)), "answer_words", "must be lower-case words"),
-        (bool(c.answer_words.success and c.answer_words.fail), "answer_words", "needs both answers"),
-        (len(set(_words(c))) == len(_words(c)), "answer_words", "names a word twice"),
-        ("{instruction}" in c.prompt, "prompt", "lacks {instruction}"),
+        (len(votes.fs) == k, "vote_weights.fs", f"needs {k} weights, one a hooked layer"),
+        (min((*votes.fs, votes.vlm)) >= 0, "vote_weights", "must not be negative"),
+        (sum(votes.fs) + votes.vlm > 0, "vote_weights", "are all zero"),
+        (c.abstain_rule in ABSTAIN_RULES, "abstain_rule", f"must be {' or '.join(ABSTAIN_RULES)}"),
+        (
+            all(w and w == w.strip().lower() for w in words),
+            "answer_words",
+            "must be lower-case words",
+        ),
+        (
+            bool(c.answer_words.success and c.answer_words.fail),
+            "answer_words",
+            "needs both answers",
+        ),
+        (len(set(words)) == len(words), "answer_words", "names a word twice"),
+        (c.prompt.count("{instruction}") == 1, "prompt", "needs {instruction} once"),
         (c.prompt.count("<image>") == 1, "prompt", "needs <image> once"),
         (min(m.num_keyframes, m.cell_height, m.cell_width) > 0, "montage", "must be positive"),
         (m.num_pov in (1, 2), "montage.num_pov", "must be 1 or 2"),
         (min(p.height, p.width) > 0, "picture", "must be positive"),
         (1 <= c.min_keyframes <= m.num_keyframes, "min_keyframes", "must be in 1..num_keyframes"),
         (all(_is_inside(n) for n in _paths(c)), "files", "holds a path that leaves the folder"),
-        (all(n in c.files for n in [c.fs_blocks] if n), "files", f"does not list {c.fs_blocks}"),
-    )  # fmt: skip
+        (fs is None or fs in c.files, "files", f"does not list {fs}"),
+    )
     for holds, field, text in checks:
         if not holds:
             raise CheckpointError(f"{file}: field {field} {text}; correct it")
@@ -308,10 +331,6 @@ def _check_ranges(c: CheckpointConfig, file: str) -> None:
 
 def _words(c: CheckpointConfig) -> list[str]:
     return [*c.answer_words.success, *c.answer_words.fail]
-
-
-def _is_word(word: str) -> bool:
-    return bool(word) and word == word.strip().lower()
 
 
 def _paths(c: CheckpointConfig) -> list[str]:

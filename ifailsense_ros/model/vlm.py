@@ -237,7 +237,7 @@ def _without_labels(inputs: Inputs) -> Inputs:
 
 
 class AnswerReader:
-    """Turns the last position's logits into the VLM's vote (DESIGN: one token, else abstain).
+    """Turns the last position's logits into the VLM's vote (one token; other words abstain).
 
     Args:
         tokenizer: of the VLM.
@@ -265,19 +265,15 @@ class AnswerReader:
                 )
 
     def read(self, logits: torch.Tensor) -> list[Answer]:
-        """Answers for logits (B, V). p_success: the best success word against the best fail word.
-
-        Not-finite logits abstain.
-        """
+        """Answers for logits (B, V); p_success: best success word against best fail word."""
         logits = logits.float()
         success = logits[:, self._ids[VoteValue.SUCCESS]].amax(1)
         fail = logits[:, self._ids[VoteValue.FAIL]].amax(1)
         probabilities = torch.sigmoid(success - fail).tolist()
-        finite = logits.isfinite().all(1).tolist()
         answers = []
-        for index, p, ok in zip(logits.argmax(1).tolist(), probabilities, finite, strict=True):
+        for index, p in zip(logits.argmax(1).tolist(), probabilities, strict=True):
             text = self._text(index)
-            value = self._value.get(text, VoteValue.ABSTAIN) if ok else VoteValue.ABSTAIN
+            value = self._value.get(text, VoteValue.ABSTAIN)
             answers.append(Answer(value, math.nan if value is VoteValue.ABSTAIN else p, text))
         return answers
 
