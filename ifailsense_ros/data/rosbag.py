@@ -141,6 +141,11 @@ class Bag:
         """Message type of every recorded topic."""
         return {c.topic: c.msgtype for c in self._reader.connections}
 
+    @property
+    def duration_s(self) -> float:
+        """From the first message to the last, seconds."""
+        return self._reader.duration / 1e9
+
     def is_latched(self, topic: str) -> bool | None:
         """Whether a topic was recorded as transient_local; None where the bag does not say."""
         offered = [

@@ -1,0 +1,1 @@
+"""The demo: twelve recorded episodes through the real node, in processes of their own."""
