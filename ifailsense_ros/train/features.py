@@ -1,11 +1,11 @@
-"""The frozen vision tower's output, computed once per montage and kept on disk."""
+"""The frozen vision tower's output, computed once per shard of episodes and kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,61 +21,51 @@ def amp() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16)
 
 
-class FeatureCache:
-    """Tower features (n, n_img, d_vision) float16, memory-mapped; resumable by blocks.
+def tower_hash(model: PaliGemmaForConditionalGeneration) -> str:
+    """Short hash of the vision tower's weights: cached features belong to one tower."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.model.vision_tower.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to(torch.float16).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cached_features(
+    model: PaliGemmaForConditionalGeneration,
+    processor: PaliGemmaProcessor,
+    shards: Sequence[tuple[str, Callable[[], Iterator[np.ndarray]]]],
+    key: dict,
+    folder: Path,
+    *,
+    batch: int = 16,
+) -> np.ndarray:
+    """Tower features of all montages, computing the shards that are not on disk yet.
 
     Args:
-        path: .npy file; progress is kept beside it.
-        key: what the features depend on (data, geometry, encoder); another key starts anew.
+        shards: (content hash, function that yields the shard's montages, uint8 RGB).
+        key: what else the features depend on (geometry, what is shown).
+        folder: one file a shard; a file appears only when it is complete.
+
+    Returns:
+        float16 (n, n_img, d_vision).
     """
-
-    def __init__(self, path: Path, key: dict) -> None:
-        self._path = path
-        self._progress = path.with_suffix(".json")
-        self._key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-
-    def _state(self) -> dict:
-        if self._progress.exists() and self._path.exists():
-            state = json.loads(self._progress.read_text())
-            if state.get("key") == self._key:
-                return state
-        return {"key": self._key, "done": 0}
-
-    def get(
-        self,
-        model: PaliGemmaForConditionalGeneration,
-        processor: PaliGemmaProcessor,
-        montages: Iterable[np.ndarray],
-        count: int,
-        *,
-        batch: int = 16,
-    ) -> np.ndarray:
-        """Read the features, computing what is missing.
-
-        Args:
-            montages: uint8 RGB pictures (h, w, 3), in order; only as many as needed are drawn.
-            count: how many there are.
-        """
-        state = self._state()
-        shape = (count, processor.image_seq_length, model.config.vision_config.hidden_size)
-        if state["done"] >= count:
-            return np.load(self._path, mmap_mode="r")
-        mode = "r+" if state["done"] else "w+"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        out = np.lib.format.open_memmap(self._path, mode=mode, dtype=np.float16, shape=shape)
-        pictures = iter(montages)
-        for _ in range(state["done"]):
-            next(pictures)
-        with tqdm(total=count, initial=state["done"], desc=self._path.stem, mininterval=5) as bar:
-            for start in range(state["done"], count, batch):
-                block = [next(pictures) for _ in range(min(batch, count - start))]
+    folder.mkdir(parents=True, exist_ok=True)
+    common = {**key, "tower": tower_hash(model)}
+    parts = []
+    for content, montages in tqdm(shards, desc="vision features", unit="shard", mininterval=5):
+        text = json.dumps({**common, "shard": content}, sort_keys=True)
+        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
+        if not path.exists():
+            pictures = list(montages())
+            blocks = []
+            for start in range(0, len(pictures), batch):
+                pixels = encode_pictures(processor, pictures[start : start + batch])
                 with torch.inference_mode(), amp():
-                    hidden = vision_features(model, encode_pictures(processor, block))
-                out[start : start + len(block)] = hidden.float().numpy().astype(np.float16)
-                bar.update(len(block))
-                if (start // batch) % 20 == 0 or start + len(block) == count:
-                    out.flush()
-                    part = self._progress.with_suffix(".part")
-                    part.write_text(json.dumps({"key": self._key, "done": start + len(block)}))
-                    os.replace(part, self._progress)
-        return np.load(self._path, mmap_mode="r")
+                    hidden = vision_features(model, pixels)
+                blocks.append(hidden.float().numpy().astype(np.float16))
+            part = path.with_suffix(f".{os.getpid()}.part")
+            with part.open("wb") as f:
+                np.save(f, np.concatenate(blocks))
+            os.replace(part, path)
+        parts.append(np.load(path))
+    return np.concatenate(parts)

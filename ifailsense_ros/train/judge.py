@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
+from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.vlm import encode_prompts, forward_from_vision
-from ifailsense_ros.train.dataset import Ablation
 from ifailsense_ros.train.features import amp
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.train.loop import Schedule
 
 
@@ -51,19 +52,15 @@ class Stage2:
 
     Attributes:
         layers: 0-based decoder layers, shallow to deep.
-        widths: the two widths of a block's classifier.
-        pooling_heads: of the attention pooling.
-        dropout: in the residual blocks.
+        head: shape of a block.
         pairs: montages whose hidden states are computed once, each with g* and a wrong instruction.
         batch: samples a step.
     """
 
     schedule: Schedule
     layers: tuple[int, ...]
-    widths: tuple[int, int]
-    pooling_heads: int = 4
-    dropout: float = 0.5
-    pairs: int = 3000
+    head: FSHeadSettings
+    pairs: int = 4000
     batch: int = 32
 
 
@@ -112,7 +109,7 @@ SIM_TINY = Recipe(
     stage2=Stage2(
         Schedule(steps=1500, lr=5e-4, warmup=50, weight_decay=0.1, eval_every=100, patience=6),
         layers=(1, 2, 3),
-        widths=(128, 64),
+        head=FSHeadSettings(widths=(128, 64), pooling_heads=4, dropout=0.5),
     ),
 )
 

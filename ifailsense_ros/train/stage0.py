@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
+from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.model.vlm import encode_prompts
 from ifailsense_ros.train import loop
-from ifailsense_ros.train.dataset import Ablation, EpisodeSet
+from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.features import amp
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.losses import suffix_losses
@@ -27,7 +28,7 @@ YES, NO = "yes", "no"
 def train_stage0(
     model: PaliGemmaForConditionalGeneration,
     processor: PaliGemmaProcessor,
-    train: EpisodeSet,
+    train: TrainingSet,
     features: np.ndarray,
     probe: AnswerProbe,
     settings: Stage0,

@@ -10,9 +10,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.core.prompt import build_prompt
+from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.model.vlm import encode_prompts
 from ifailsense_ros.train import loop
-from ifailsense_ros.train.dataset import Ablation, EpisodeSet
+from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.features import amp
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.losses import suffix_losses
@@ -38,7 +39,7 @@ def with_adapter(model: PaliGemmaForConditionalGeneration, settings: Stage1) -> 
 def train_stage1(
     model: PeftModel,
     processor: PaliGemmaProcessor,
-    train: EpisodeSet,
+    train: TrainingSet,
     features: np.ndarray,
     probe: AnswerProbe,
     settings: Stage1,

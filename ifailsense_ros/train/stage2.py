@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.core.prompt import build_prompt
+from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
+from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.vlm import encode_prompts, one_pass
 from ifailsense_ros.train import loop
-from ifailsense_ros.train.dataset import Ablation, EpisodeSet
+from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.features import amp
 from ifailsense_ros.train.recipes import Stage2
 from ifailsense_ros.train.stage1 import FAIL, SUCCESS
@@ -48,7 +49,13 @@ class HiddenStates:
         return states, torch.from_numpy(self.mask[rows])
 
 
-def training_samples(train: EpisodeSet, settings: Stage2) -> list[Sample]:
+def fresh_blocks(settings: Stage2, width: int) -> FSBlocks:
+    """One untrained FS block a hooked layer, for hidden states of `width`."""
+    torch.manual_seed(settings.schedule.seed)
+    return FSBlocks(len(settings.layers), width, settings.head)
+
+
+def training_samples(train: TrainingSet, settings: Stage2) -> list[Sample]:
     """Random montages of the set, each with g* and with a wrong instruction."""
     rng = np.random.default_rng((settings.schedule.seed, 2))
     samples = []
@@ -108,30 +115,27 @@ def collect(
     return HiddenStates(states, mask, labels, vlm)
 
 
-def head_logits(
-    blocks: nn.ModuleList, data: HiddenStates, rows: np.ndarray
-) -> tuple[torch.Tensor, ...]:
-    """Logit (B,) of every FS block for the given rows."""
+def head_logits(blocks: FSBlocks, data: HiddenStates, rows: np.ndarray) -> torch.Tensor:
+    """Logits (B, K) of the FS blocks for the given rows."""
     states, mask = data.batch(rows)
     with amp():
-        return tuple(b(s, mask).float() for b, s in zip(blocks, states, strict=True))
+        return blocks(states, mask)
 
 
 @torch.no_grad()
-def measure(blocks: nn.ModuleList, data: HiddenStates, weight_vlm: float = 2.0) -> dict[str, float]:
+def measure(blocks: FSBlocks, data: HiddenStates, weight_vlm: float = 2.0) -> dict[str, float]:
     """Accuracy of each block, of the VLM's answer and of the weighted vote; mean loss."""
     order = np.arange(len(data.labels))
-    parts = [head_logits(blocks, data, order[i : i + 64]) for i in range(0, len(order), 64)]
-    logits = torch.stack([torch.cat(p) for p in zip(*parts, strict=True)])
+    logits = torch.cat(
+        [head_logits(blocks, data, order[i : i + 64]) for i in range(0, len(order), 64)]
+    )
     truth = torch.from_numpy(data.labels)
     votes = logits > 0
     vlm = torch.from_numpy(data.vlm) > 0
-    total = len(blocks) + weight_vlm
-    vote = votes.sum(0) + weight_vlm * vlm > total / 2
-    loss = functional.binary_cross_entropy_with_logits(
-        logits, truth.float().expand_as(logits), reduction="mean"
-    )
-    each = {f"accuracy_fs{i}": float((v == truth).float().mean()) for i, v in enumerate(votes)}
+    vote = votes.sum(1) + weight_vlm * vlm > (len(blocks) + weight_vlm) / 2
+    target = truth.float()[:, None].expand_as(logits)
+    loss = functional.binary_cross_entropy_with_logits(logits, target)
+    each = {f"accuracy_fs{i}": float((v == truth).float().mean()) for i, v in enumerate(votes.T)}
     return {
         "negative_loss": -float(loss),
         "accuracy": float((vote == truth).float().mean()),
@@ -141,27 +145,26 @@ def measure(blocks: nn.ModuleList, data: HiddenStates, weight_vlm: float = 2.0) 
 
 
 def train_stage2(
-    blocks: nn.ModuleList,
+    blocks: FSBlocks,
     train: HiddenStates,
     validation: HiddenStates,
     settings: Stage2,
     folder: Path,
 ) -> dict[str, float]:
     """Train all FS blocks side by side; binary cross-entropy averaged over them."""
-    labels = torch.from_numpy(train.labels.astype(np.float32))
+    labels = train.labels.astype(np.float32)
 
     def loss_of_step(step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((settings.schedule.seed, step))
-        rows = np.sort(rng.choice(len(labels), size=min(settings.batch, len(labels)), replace=False))
-        target = labels[torch.from_numpy(rows)]
-        losses = [
-            functional.binary_cross_entropy_with_logits(logit, target)
-            for logit in head_logits(blocks, train, rows)
-        ]
-        return {"loss": torch.stack(losses).mean()}
+        rows = np.sort(
+            rng.choice(len(labels), size=min(settings.batch, len(labels)), replace=False)
+        )
+        logits = head_logits(blocks, train, rows)
+        target = torch.from_numpy(labels[rows])[:, None].expand_as(logits)
+        return {"loss": functional.binary_cross_entropy_with_logits(logits, target)}
 
     return loop.run(
-        list(blocks),
+        [blocks],
         loss_of_step,
         lambda: measure(blocks, validation),
         settings.schedule,

@@ -1,0 +1,55 @@
+"""What a trained control is not shown (DESIGN 9.5): the same episode with part of it taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ifailsense_ros.core.episode import Episode, Keyframe
+from ifailsense_ros.core.montage import MontageGeometry
+
+ABLATIONS = ("none", "image_blind", "instruction_blind", "first_frame_only", "last_frame_only")
+
+_BLIND_TEXT = "do the task"
+# One patch of grey says as much as a whole montage of it, and is cheaper to train on.
+_BLIND_SIZE = 14
+_GREY = np.full((_BLIND_SIZE, _BLIND_SIZE, 3), 128, np.uint8)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Applied in training and in evaluation alike; "none" leaves everything as it is.
+
+    Raises:
+        ValueError: a name that is not one of `ABLATIONS`.
+    """
+
+    name: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.name not in ABLATIONS:
+            raise ValueError(f"ablation {self.name!r}: choose one of {', '.join(ABLATIONS)}")
+
+    def geometry(self, full: MontageGeometry) -> MontageGeometry:
+        """The montage the ablated model sees, where the whole one would be `full`."""
+        if self.name == "image_blind":
+            return MontageGeometry(1, 1, _BLIND_SIZE, _BLIND_SIZE)
+        if self.name in ("first_frame_only", "last_frame_only"):
+            return replace(full, num_keyframes=1)
+        return full
+
+    def text(self, instruction: str) -> str:
+        """The instruction the ablated model reads."""
+        return _BLIND_TEXT if self.name == "instruction_blind" else instruction
+
+    def apply(self, episode: Episode) -> Episode:
+        """The episode as the ablated model sees it."""
+        keyframes = episode.keyframes
+        if self.name == "image_blind":
+            keyframes = (Keyframe(episode.start_ns, (_GREY,)),)
+        elif self.name == "first_frame_only":
+            keyframes = keyframes[:1]
+        elif self.name == "last_frame_only":
+            keyframes = keyframes[-1:]
+        return replace(episode, keyframes=keyframes, instruction=self.text(episode.instruction))
