@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -41,6 +41,7 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
 ANSWER_WORDS = ("success", "fail", "yes", "no")
 # characters that stay single tokens, so that a word never seen is spelled and not turned to bytes
 SPELLING = "abcdefghijklmnopqrstuvwxyz0123456789.,'-?!:\n▁"
+ADAPTER_MARKS = ("lora_", "base_layer", "modules_to_save")
 MAX_VOCABULARY = 4096
 MAX_TOKENS = 1024  # positions; 289 of them are the default picture's
 INIT_SEED = 0
@@ -208,6 +209,8 @@ def save_tiny(
     """
     folder = Path(folder)
     encoder = encoder or encoder_path()
+    if any(mark in name for name, _ in model.named_parameters() for mark in ADAPTER_MARKS):
+        raise CheckpointError(f"{folder}: the model carries an adapter; merge or unload it first")
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).to(torch.float16)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -216,8 +219,6 @@ def save_tiny(
         for name in ("config.json", "generation_config.json"):
             if (Path(scratch) / name).exists():
                 shutil.copyfile(Path(scratch) / name, folder / name)
-    if any("lora_" in k or "base_layer" in k for k in tensors):
-        raise CheckpointError(f"{folder}: the model carries an adapter; merge or unload it first")
     vision = {k: v for k, v in tensors.items() if k.startswith(VISION_PREFIX)}
     _check_same(vision, encoder)
     language = {k: v.contiguous() for k, v in tensors.items() if k not in vision}
@@ -238,7 +239,7 @@ def _load_encoder(model: PaliGemmaForConditionalGeneration, path: Path) -> None:
     tower = model.model.vision_tower
     try:
         tensors = {k.removeprefix(VISION_PREFIX): v for k, v in load_file(path).items()}
-    except (OSError, ValueError) as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: no readable encoder ({error}); fetch it again") from None
     with tempfile.TemporaryDirectory() as scratch:
         tower.config.save_pretrained(scratch)
