@@ -137,11 +137,11 @@ def plan_for(task: Task, world: World, rng: np.random.Generator) -> list[Waypoin
     home = draw_home(rng)
     if task.object == "drawer":
         goal = DRAWER_STROKE + 0.002 if task.verb == "open" else -0.004
-        handle = world.place_of("drawer_handle") + (0.0, 0.0, 0.003)
+        handle = world.place_of("drawer_handle") + np.array([0.0, 0.0, 0.003])
         plan = _pull(rng, handle, (goal - state.drawer, 0.0), -math.pi / 2)
     elif task.object == "slider":
         goal = (-1.0 if task.direction == "left" else 1.0) * DOOR_REACH
-        handle = world.place_of("door_handle") + (0.0, 0.0, 0.008)
+        handle = world.place_of("door_handle") + np.array([0.0, 0.0, 0.008])
         plan = _pull(rng, handle, (0.0, goal - state.door), 0.0)
     else:
         block = state.blocks[task.colour]

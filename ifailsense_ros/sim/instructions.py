@@ -12,7 +12,7 @@ TRAIN_PHRASINGS = range(8)
 TEST_PHRASINGS = range(8, 11)
 
 # Words that carry no content; every other word of a test phrasing occurs in training.
-FUNCTION_WORDS = frozenset("the a to it up and of on so that is its then with by".split())
+FUNCTION_WORDS = frozenset({"the", "to", "it", "up", "and", "of", "by"})
 
 PHRASINGS: dict[str, tuple[str, ...]] = {
     "lift": (

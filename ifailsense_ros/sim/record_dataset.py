@@ -143,11 +143,14 @@ def record_dataset(
             jobs.append((folder, split, start, end, level, with_pictures))
     done = episodes - sum(job[3] - job[2] for job in jobs)
     context = multiprocessing.get_context("spawn")
-    with tqdm(total=episodes, initial=done, unit="episode", desc=split) as bar:
-        with context.Pool(min(workers, max(len(jobs), 1)), initializer=_start_worker) as pool:
-            for count, counted in pool.imap_unordered(_work, jobs):
-                rejected.update(counted)
-                bar.update(count)
+    processes = min(workers, max(len(jobs), 1))
+    with (
+        tqdm(total=episodes, initial=done, unit="episode", desc=split) as bar,
+        context.Pool(processes, initializer=_start_worker) as pool,
+    ):
+        for count, counted in pool.imap_unordered(_work, jobs):
+            rejected.update(counted)
+            bar.update(count)
     return dict(rejected)
 
 

@@ -87,8 +87,16 @@ class Rollout:
         return float(self.stamps_ns[-1]) * 1e-9
 
 
+def episode_seed(
+    split: str, index: int, attempt: int, edit: int | None = None
+) -> np.random.SeedSequence:
+    """The seed of one attempt; with ``edit`` that of a failure edited into it."""
+    parts = [_SEED_ROOT, SPLITS[split], index, attempt]
+    return np.random.SeedSequence(parts if edit is None else [*parts, edit])
+
+
 def _generators(split: str, index: int, attempt: int) -> list[np.random.Generator]:
-    root = np.random.SeedSequence([_SEED_ROOT, SPLITS[split], index, attempt])
+    root = episode_seed(split, index, attempt)
     return [np.random.default_rng(seed) for seed in root.spawn(3)]
 
 
