@@ -1,0 +1,61 @@
+# make demo   watch the monitor judge twelve recorded episodes over real ROS 2
+# make test   run the tests
+#
+# Both set up what they need in $(VENV), from pinned versions, and nothing outside of it.
+#   PYTHON=python3.12   the interpreter to make it with
+#   VENV=folder         where
+#   DEMO_ARGS="..."     passed to the demo, e.g. DEMO_ARGS=--shuffle-weights
+#   PYTEST_ARGS="..."   passed to pytest, e.g. PYTEST_ARGS="test/core -k tracker"
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+VENV ?= .venv
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+RUN := $(VENV)/bin/python
+
+# A sourced ROS install, or another environment's ROS wheels, would mix with ours.
+unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE RMW_IMPLEMENTATION ROS_DISTRO
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-sim lint format lock colcon clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+env:
+	@scripts/setup_env.sh $(VENV) $(PYTHON)
+
+demo: env
+	@$(RUN) -m ifailsense_ros.demo $(DEMO_ARGS)
+
+test: env
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+# The simulator's tests: physics only, no renderer.
+test-sim: env
+	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
+	@$(RUN) -m pytest -m sim $(PYTEST_ARGS)
+
+lint: env
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m pytest -q test/test_imports.py
+
+format: env
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+# Remake requirements.lock from requirements.in.
+lock:
+	@scripts/make_lock.sh $(PYTHON)
+
+# Build with colcon against the ROS wheels of a distribution: make colcon DISTRO=kilted
+DISTRO ?= jazzy
+colcon:
+	@scripts/check_colcon.sh $(DISTRO) $(PYTHON)
+
+clean:
+	rm -rf $(VENV) $(VENV).lock build install log out .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
