@@ -9,18 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ifailsense_ros.core.arbitration import describe_votes
 from ifailsense_ros.core.errors import BagError, ConfigError
-from ifailsense_ros.core.verdict import Outcome, Verdict, VoteValue
+from ifailsense_ros.core.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from ifailsense_ros.evaluate.offline import OfflineVerdict
-
-_SYMBOLS = {
-    VoteValue.FAIL: "0",
-    VoteValue.SUCCESS: "1",
-    VoteValue.ABSTAIN: "?",
-    VoteValue.NOT_RUN: "-",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,22 +80,13 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def format_votes(verdict: Verdict) -> str:
-    """The votes in short: `fs 1 1 0 | vlm 1`; `?` abstained, `-` not run. Empty without votes."""
-    votes = verdict.judgement.votes
-    fs = [_SYMBOLS[v.value] for v in votes if v.source != "vlm"]
-    vlm = [_SYMBOLS[v.value] for v in votes if v.source == "vlm"]
-    parts = (["fs " + " ".join(fs)] if fs else []) + (["vlm " + vlm[0]] if vlm else [])
-    return " | ".join(parts)
-
-
 def _as_text(bag: str, verdict: Verdict, picture: Path | None) -> str:
     judgement = verdict.judgement
     if judgement.outcome is Outcome.UNKNOWN:
         what = f"UNKNOWN  {judgement.reason.name}: {judgement.detail}"
     else:
         what = f"{judgement.outcome.name}  p {judgement.p_success:.2f}"
-    parts = [bag, f'"{verdict.instruction}"', what, format_votes(verdict)]
+    parts = [bag, f'"{verdict.instruction}"', what, describe_votes(judgement.votes)]
     if picture is not None:
         parts.append(str(picture))
     return "  ".join(p for p in parts if p)

@@ -85,6 +85,23 @@ def vlm_is_decisive(fs_votes: Sequence[Vote], vlm_weight: float) -> bool:
     return len(answers) > 1
 
 
+_SYMBOLS = {
+    VoteValue.FAIL: "0",
+    VoteValue.SUCCESS: "1",
+    VoteValue.ABSTAIN: "?",
+    VoteValue.NOT_RUN: "-",
+}
+
+
+def describe_votes(votes: Sequence[Vote]) -> str:
+    """The votes in short, for people: `fs 1 1 0 | vlm 1`; `?` abstained, `-` was not run."""
+    fs = [_SYMBOLS[v.value] for v in votes if v.source != VLM_SOURCE]
+    vlm = [_SYMBOLS[v.value] for v in votes if v.source == VLM_SOURCE]
+    return " | ".join(
+        [" ".join([name, *part]) for name, part in (("fs", fs), ("vlm", vlm)) if part]
+    )
+
+
 def _formula(votes: Sequence[Vote]) -> bool:
     """The inequality of the module's docstring, for votes that are all SUCCESS or FAIL."""
     # fsum rounds once, so that the sign does not depend on the order of the votes.

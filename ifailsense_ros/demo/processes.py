@@ -50,10 +50,15 @@ class Processes:
         log_dir: folder for the logs; must exist.
         environment: of the children.
         cwd: working folder of the children.
+
+    Attributes:
+        lines: what the children print on stdout.
+        interrupt_s: how long a child may take to end after SIGINT, seconds.
     """
 
     def __init__(self, log_dir: Path, environment: Mapping[str, str], cwd: Path) -> None:
         self.lines: queue.Queue[Line] = queue.Queue()
+        self.interrupt_s = _INTERRUPT_S
         self._log_dir = log_dir
         self._environment = dict(environment)
         self._cwd = cwd
@@ -121,7 +126,7 @@ class Processes:
         with _ignored_interrupts():
             for child in reversed(self._children):
                 for number, patience in (
-                    (signal.SIGINT, _INTERRUPT_S),
+                    (signal.SIGINT, self.interrupt_s),
                     (signal.SIGTERM, _TERMINATE_S),
                     (signal.SIGKILL, _TERMINATE_S),
                 ):

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ifailsense_ros.core.verdict import Outcome
+from ifailsense_ros.core.arbitration import describe_votes
+from ifailsense_ros.core.verdict import Outcome, Vote, VoteValue
 from ifailsense_ros.demo.episodes import DemoEpisode
 
 _STYLES = {"SUCCESS": "bold green", "FAILURE": "bold red", "UNKNOWN": "bold yellow"}
-_SYMBOLS = {"FAIL": "0", "SUCCESS": "1", "ABSTAIN": "?", "NOT_RUN": "-"}
 _CAPTION_HEIGHT = 28
 
 
@@ -45,10 +45,10 @@ class Record:
 
 
 def votes_text(votes: Sequence[Mapping[str, Any]]) -> str:
-    """`fs 1 1 0 | vlm 1`; `?` abstained, `-` not run."""
-    fs = [_SYMBOLS[v["vote"]] for v in votes if v["source"] != "vlm"]
-    vlm = [_SYMBOLS[v["vote"]] for v in votes if v["source"] == "vlm"]
-    return " | ".join((["fs " + " ".join(fs)] if fs else []) + ["vlm " + v for v in vlm])
+    """Votes as `ros.listen` prints them, in short: `fs 1 1 0 | vlm 1`."""
+    return describe_votes(
+        [Vote(v["source"], VoteValue[v["vote"]], math.nan, v["weight"]) for v in votes]
+    )
 
 
 def make_console() -> Console:

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ifailsense_ros.core.arbitration import ABSTAIN_RULES, arbitrate, vlm_is_decisive
+from ifailsense_ros.core.arbitration import (
+    ABSTAIN_RULES,
+    arbitrate,
+    describe_votes,
+    vlm_is_decisive,
+)
 from ifailsense_ros.core.verdict import Outcome, Reason, Vote, VoteValue
 
 RULE = "unknown_unless_unanimous"
@@ -165,3 +170,17 @@ def test_not_a_number_is_unknown_and_never_a_failure() -> None:
 def test_votes_no_detector_may_hand_over(votes: list[Vote], rule: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         arbitrate(votes, rule)
+
+
+@pytest.mark.parametrize(
+    ("votes", "text"),
+    [
+        ([*_fs(S, F, S), _vlm(F, 0.1)], "fs 1 0 1 | vlm 0"),
+        ([*_fs(S, S), _vlm(VoteValue.ABSTAIN)], "fs 1 1 | vlm ?"),
+        ([*_fs(F), _vlm(VoteValue.NOT_RUN)], "fs 0 | vlm -"),
+        ([_vlm(S, 0.9)], "vlm 1"),
+        ([], ""),
+    ],
+)
+def test_votes_in_short(votes: list[Vote], text: str) -> None:
+    assert describe_votes(votes) == text
