@@ -26,6 +26,7 @@ class DemoEpisode:
         truth: SUCCESS or FAILURE, from the simulator's state.
         kind: "success", "semantic_misalignment", "drop", ...
         duration_s: of the recording.
+        scene: index of the scene; twins share it.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class DemoEpisode:
     truth: Outcome
     kind: str
     duration_s: float
+    scene: int = 0
 
     @property
     def name(self) -> str:
@@ -42,7 +44,7 @@ class DemoEpisode:
 
 
 def load_episodes(folder: Path) -> list[DemoEpisode]:
-    """The bags in a folder that have a truth beside them, in the order of their names.
+    """The bags in a folder that have a truth beside them: by scene, the success before its twin.
 
     Raises:
         BagError: no such folder, no such bag in it, or one that cannot be read.
@@ -52,7 +54,8 @@ def load_episodes(folder: Path) -> list[DemoEpisode]:
     paths = sorted(p.parent for p in folder.glob(f"*/{TRUTH_FILE}"))
     if not paths:
         raise BagError(f"{folder}: holds no bag with a {TRUTH_FILE}: give the folder of demo bags")
-    return [_load(path) for path in paths]
+    episodes = [_load(path) for path in paths]
+    return sorted(episodes, key=lambda e: (e.scene, e.truth is not Outcome.SUCCESS, e.name))
 
 
 def _load(path: Path) -> DemoEpisode:
@@ -60,7 +63,8 @@ def _load(path: Path) -> DemoEpisode:
         truth = yaml.safe_load((path / TRUTH_FILE).read_text(encoding="utf-8"))
         outcome = Outcome[truth["truth"].upper()]
         instruction, kind = str(truth["instruction"]), str(truth["kind"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        scene = int(truth["seed"]["index"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         text = " ".join(str(error).split())
         raise BagError(
             f"{path / TRUTH_FILE}: not a truth file ({text}): record the bag again"
@@ -72,4 +76,4 @@ def _load(path: Path) -> DemoEpisode:
     ]
     if len(starts) != 1 or starts[0] is None:
         raise BagError(f"{path}: a demo bag holds one START with an id, this one {len(starts)}")
-    return DemoEpisode(path, starts[0], instruction, outcome, kind, duration)
+    return DemoEpisode(path, starts[0], instruction, outcome, kind, duration, scene)

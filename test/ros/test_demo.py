@@ -237,7 +237,8 @@ def test_the_committed_bags() -> None:
     episodes = load_episodes(BAGS)
     assert len(episodes) == 12
     assert len({e.episode_id for e in episodes}) == 12
-    assert sum(e.truth is Outcome.SUCCESS for e in episodes) == 6
+    assert [e.scene for e in episodes] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert [e.truth for e in episodes] == [Outcome.SUCCESS, Outcome.FAILURE] * 6
     assert {e.kind for e in episodes} == {
         "success",
         "semantic_misalignment",
