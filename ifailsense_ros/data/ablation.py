@@ -11,7 +11,8 @@ from ifailsense_ros.core.montage import MontageGeometry
 
 ABLATIONS = ("none", "image_blind", "instruction_blind", "first_frame_only", "last_frame_only")
 
-_BLIND_TEXT = "do the task"
+# Words of the fixed prompts: a blind model needs no other vocabulary than a seeing one.
+_BLIND_TEXT = "the robot"
 # One patch of grey says as much as a whole montage of it, and is cheaper to train on.
 _BLIND_SIZE = 14
 _GREY = np.full((_BLIND_SIZE, _BLIND_SIZE, 3), 128, np.uint8)

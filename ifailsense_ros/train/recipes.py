@@ -97,7 +97,7 @@ RELEASE_STAGE1 = replace(PAPER_STAGE1, targets=ALL_LINEAR, train_projector=False
 
 SIM_TINY = Recipe(
     name="sim-tiny",
-    stage0=Stage0(Schedule(steps=1500, lr=1e-3, warmup=100, eval_every=150)),
+    stage0=Stage0(Schedule(steps=1500, lr=1e-3, warmup=100, eval_every=100)),
     # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
     # rank and a higher rate.
     stage1=Stage1(

@@ -37,7 +37,8 @@ SCHEDULE = Schedule(steps=60, lr=0.01, warmup=5, eval_every=20)
 
 
 def equal(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
 
 
 def test_ctrl_c_then_the_same_command_ends_with_equal_weights(tmp_path):
