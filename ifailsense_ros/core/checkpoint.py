@@ -141,7 +141,7 @@ class CheckpointConfig:
             raise CheckpointError(
                 f"{path}: no such file; a checkpoint folder holds {CONFIG_FILE}"
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path}: not readable as JSON ({_one_line(error)}); fetch the checkpoint again"
             ) from None

@@ -27,9 +27,10 @@ from ifailsense_ros.core.checkpoint import (
     resolve_checkpoint,
     sha256_of,
 )
-from ifailsense_ros.core.errors import CheckpointError
+from ifailsense_ros.core.errors import CheckpointError, ConfigError
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.fs_block import FSBlocks
+from ifailsense_ros.model.quiet import quiet_transformers
 
 BASE_FOLDER = "base"
 ADAPTER_FOLDER = "adapter"
@@ -99,15 +100,17 @@ def load_base(
     source = str(folder / config.base.folder) if local else config.base.hub
     place = {"revision": config.base.revision, "local_files_only": local}
     try:
-        model, info = PaliGemmaForConditionalGeneration.from_pretrained(
-            source,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **place,
-        )
-        processor = PaliGemmaProcessor.from_pretrained(source, trust_remote_code=False, **place)
+        with quiet_transformers():
+            model, info = PaliGemmaForConditionalGeneration.from_pretrained(
+                source,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # reported below, by name
+                output_loading_info=True,
+                **place,
+            )
+            processor = PaliGemmaProcessor.from_pretrained(source, trust_remote_code=False, **place)
     except Exception as error:  # the libraries raise a dozen types for a damaged folder
         raise CheckpointError(
             f"{source}: the base cannot be loaded ({_one_line(error)}); fetch it again"
@@ -129,7 +132,8 @@ def merge_adapter(model: PaliGemmaForConditionalGeneration, folder: Path) -> Non
         # transformers would fall back to a pickle of another name
         raise CheckpointError(f"{folder / ADAPTER_WEIGHTS}: no such file; convert the adapter")
     try:
-        info = model.load_adapter(str(folder), adapter_kwargs={"local_files_only": True})
+        with quiet_transformers():
+            info = model.load_adapter(str(folder), adapter_kwargs={"local_files_only": True})
     except Exception as error:
         raise CheckpointError(
             f"{folder}: the adapter cannot be loaded ({_one_line(error)}); fetch it again"
@@ -154,7 +158,10 @@ def check_finite(module: nn.Module, where: str) -> None:
 
 def _load_fs_blocks(folder: Path, config: CheckpointConfig, model: nn.Module) -> FSBlocks:
     text = model.config.get_text_config()
-    blocks = FSBlocks(len(config.hooked_layers), text.hidden_size, config.fs_head)
+    try:
+        blocks = FSBlocks(len(config.hooked_layers), text.hidden_size, config.fs_head)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from None
     if config.fs_blocks is None:
         return blocks.eval()
     path = folder / config.fs_blocks

@@ -31,6 +31,7 @@ from transformers import (
 from ifailsense_ros.core.errors import CheckpointError, ConfigError
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.images import make_image_processor
+from ifailsense_ros.model.quiet import quiet_transformers
 
 VISION_SHARD = "vision_tower.safetensors"
 LANGUAGE_SHARD = "language_model.safetensors"
@@ -213,7 +214,7 @@ def save_tiny(
         raise CheckpointError(f"{folder}: the model carries an adapter; merge or unload it first")
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).to(torch.float16)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, quiet_transformers():
         half.save_pretrained(scratch)
         tensors = load_file(Path(scratch) / "model.safetensors")
         for name in ("config.json", "generation_config.json"):
@@ -241,7 +242,7 @@ def _load_encoder(model: PaliGemmaForConditionalGeneration, path: Path) -> None:
         tensors = {k.removeprefix(VISION_PREFIX): v for k, v in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: no readable encoder ({error}); fetch it again") from None
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, quiet_transformers():
         tower.config.save_pretrained(scratch)
         save_file(tensors, Path(scratch) / "model.safetensors", metadata={"format": "pt"})
         loaded, info = type(tower).from_pretrained(
