@@ -1,0 +1,58 @@
+"""How good the experts are: ``python -m ifailsense_ros.sim.check_experts --scenes 100``.
+
+Every task is tried in every scene where it is feasible; states only, needs no OpenGL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+
+import numpy as np
+
+from .experts import plan_for
+from .robot import World
+from .scene import draw_scene
+from .tasks import TASKS, Outcome, is_feasible, judge_all, state_of_scene
+
+_SEED = 77
+
+
+def check(scenes: int) -> dict[str, collections.Counter[str]]:
+    """Per task: in how many scenes it was feasible, how the oracle judged it, and how often
+    another task came true as well (``also``)."""
+    world = World()
+    counts: dict[str, collections.Counter[str]] = {t: collections.Counter() for t in TASKS}
+    for number in range(scenes):
+        scene = draw_scene(np.random.default_rng([_SEED, number]))
+        for place, (name, task) in enumerate(TASKS.items()):
+            if not is_feasible(task, state_of_scene(scene)):
+                continue
+            world.reset(scene)
+            start = world.state()
+            plan = plan_for(task, world, np.random.default_rng([_SEED, number, place]))
+            outcomes = judge_all(start, world.state_at(world.run(plan)[-1]))
+            counts[name]["feasible"] += 1
+            counts[name][outcomes[name].name] += 1
+            others = [o for other, o in outcomes.items() if other != name]
+            counts[name]["also"] += Outcome.TRUE in others
+    return counts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; prints one line per task."""
+    parser = argparse.ArgumentParser(prog="check_experts", description=__doc__.splitlines()[0])
+    parser.add_argument("--scenes", type=int, default=100)
+    scenes = parser.parse_args(arguments).scenes
+    counts = check(scenes)
+    print(f"{'task':26}feasible   true  disputed  false  another also true")
+    for name, c in [*counts.items(), ("all", sum(counts.values(), collections.Counter()))]:
+        print(
+            f"{name:26}{c['feasible']:8}{c['TRUE']:7}{c['DISPUTED']:10}{c['FALSE']:7}{c['also']:19}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

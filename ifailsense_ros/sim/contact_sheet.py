@@ -1,0 +1,77 @@
+"""Look at episodes: ``python -m ifailsense_ros.sim.contact_sheet --split dev --out sheet.png``.
+
+Each episode is its montage (rows: exocentric, wrist; columns: keyframes) at the cell size the
+detector sees, enlarged without smoothing, under the instruction it carries out and the one it does
+not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ifailsense_ros.core.keyframes import select_keyframes
+from ifailsense_ros.core.montage import MontageGeometry, fit_cell
+
+from .record_dataset import NUM_KEYFRAMES
+from .render import CAMERAS, Camera
+from .robot import World
+from .rollout import SPLITS, Rollout, simulate
+
+CELL = 84
+_BAR = 20
+
+
+def montage_of(rollout: Rollout, camera: Camera, cell: int = CELL, zoom: int = 2) -> np.ndarray:
+    """The montage of an episode, RGB (2 * cell * zoom, T * cell * zoom, 3)."""
+    picks = select_keyframes([int(s) for s in rollout.stamps_ns], NUM_KEYFRAMES)
+    geometry = MontageGeometry(len(CAMERAS), NUM_KEYFRAMES, cell, cell)
+    rows = [
+        np.hstack([fit_cell(picture, geometry) for picture in view])
+        for view in camera.pictures(rollout.states[picks])
+    ]
+    size = (NUM_KEYFRAMES * cell * zoom, len(rows) * cell * zoom)
+    return cv2.resize(np.vstack(rows), size, interpolation=cv2.INTER_NEAREST)
+
+
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """The picture under a white bar with a line of text."""
+    bar = np.full((_BAR, picture.shape[1], 3), 255, np.uint8)
+    cv2.putText(bar, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([bar, picture])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="contact_sheet", description=__doc__.splitlines()[0])
+    parser.add_argument("--split", default="dev", choices=sorted(SPLITS))
+    parser.add_argument("--first", type=int, default=0, help="index of the first episode")
+    parser.add_argument("--episodes", type=int, default=8)
+    parser.add_argument("--columns", type=int, default=2)
+    parser.add_argument("--zoom", type=int, default=2, help="picture pixels per pixel of a cell")
+    parser.add_argument("--out", type=Path, required=True, help="PNG file")
+    args = parser.parse_args(arguments)
+    world = World()
+    sheets = []
+    with Camera(world) as camera:
+        for index in range(args.first, args.first + args.episodes):
+            rollout = simulate(world, args.split, index)
+            setup = rollout.setup
+            text = f"{setup.instruction}   [not: {setup.negative_instruction}]"
+            sheets.append(captioned(montage_of(rollout, camera, zoom=args.zoom), text))
+    while len(sheets) % args.columns:
+        sheets.append(np.full_like(sheets[0], 255))
+    rows = [np.hstack(sheets[k : k + args.columns]) for k in range(0, len(sheets), args.columns)]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.out), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
+        print(f"contact_sheet: cannot write {args.out}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
