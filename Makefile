@@ -57,5 +57,5 @@ colcon:
 	@scripts/check_colcon.sh $(DISTRO) $(PYTHON)
 
 clean:
-	rm -rf $(VENV) $(VENV).lock build install log out .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build install log out .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

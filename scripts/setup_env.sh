@@ -5,7 +5,7 @@
 #
 # Everything goes into the folder ENVIRONMENT (.venv). It is remade when requirements.lock or the
 # interpreter changes, and our package is installed again when its messages or its build files
-# change; otherwise this returns at once. Several may run at the same time: a lock file lets one in.
+# change; otherwise this returns at once. Several may run at the same time: one is let in.
 set -euo pipefail
 
 root="$(cd "$(dirname "$0")/.." && pwd)"
@@ -47,7 +47,8 @@ run_logged() { # what it is, then the command; its output is shown only when it 
   }
 }
 
-exec 9> "$env.lock"
+# The lock is on the file itself: nothing to leave behind.
+exec 9< requirements.lock
 flock 9
 
 environment_id="$(printf '%s %s' "$(hash_of requirements.lock)" "$(command -v "$python")")"
