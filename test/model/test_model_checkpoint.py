@@ -12,8 +12,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_models import LAYERS, base_config, build_model, pictures_for, random_blocks
+from transformers import PaliGemmaForConditionalGeneration
 
-from ifailsense_ros.core.checkpoint import CONFIG_FILE, BaseModel, CheckpointConfig, sha256_of
+from ifailsense_ros.core.checkpoint import (
+    CONFIG_FILE,
+    BaseModel,
+    CheckpointConfig,
+    PictureSettings,
+    sha256_of,
+)
 from ifailsense_ros.core.errors import CheckpointError
 from ifailsense_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from ifailsense_ros.model.vlm import LORA_TARGETS, encode_pictures, encode_prompts, one_pass
@@ -59,6 +66,41 @@ def test_round_trip(checkpoint):
     modules = (loaded.model, loaded.fs_blocks)
     assert not any(m.training for module in modules for m in module.modules())
     assert not any(p.requires_grad for module in modules for p in module.parameters())
+
+
+def test_round_trip_with_a_siglip_tower_and_soft_cap(tmp_path):
+    """What Google's base looks like: no CLS token, a soft cap, one square picture."""
+    model, processor = build_model("siglip", (28, 28), softcap=50.0)
+    model.save_pretrained(tmp_path / "source")
+    processor.save_pretrained(tmp_path / "source")
+    config = base_config(picture=PictureSettings(28, 28))
+    save_checkpoint(
+        tmp_path / "siglip", config, base=tmp_path / "source", fs_blocks=random_blocks(config)
+    )
+    loaded = load_checkpoint(tmp_path / "siglip")
+    _close(_pass(loaded.model, loaded.processor).logits, _pass(model, processor).logits)
+    assert loaded.model.model.language_model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_the_network_is_used_only_for_a_hub_base(checkpoint, monkeypatch, hub):
+    asked = {}
+
+    def from_pretrained(source, **settings):
+        asked.update(settings, source=source)
+        raise OSError("no such\nrepository")
+
+    monkeypatch.setattr(PaliGemmaForConditionalGeneration, "from_pretrained", from_pretrained)
+    if hub:
+        _settings(checkpoint, base={"folder": None, "hub": "org/name", "revision": "abc"})
+    with pytest.raises(CheckpointError, match="no such repository") as error:
+        load_checkpoint(checkpoint)
+    assert "\n" not in str(error.value)
+    assert asked["local_files_only"] is not hub
+    assert asked["trust_remote_code"] is False
+    assert asked["use_safetensors"] is True
+    assert asked["revision"] == ("abc" if hub else None)
+    assert asked["source"] == ("org/name" if hub else str(checkpoint / "base"))
 
 
 def test_every_file_is_listed_and_config_is_returned_as_written(checkpoint, tmp_path):
