@@ -9,6 +9,7 @@ were shuffled), 2 for a mistake of the user, 3 if a process died or hung, 130 af
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -92,6 +93,8 @@ class Demo:
     def finish(self) -> bool:
         """Contact sheet and summary; returns whether enough verdicts match."""
         self._show(everything=True)
+        with contextlib.suppress(OSError):
+            (self._args.out / "raw").rmdir()  # empty, unless a montage belonged to no episode
         sheet = write_sheet(self.records, self._args.out / "contact_sheet.png")
         if sheet:
             self.console.print(f"contact sheet: {sheet}")

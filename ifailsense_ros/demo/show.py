@@ -70,7 +70,13 @@ def _row() -> Table:
 
 
 def print_header(console: Console) -> None:
-    """The names of the columns."""
+    """What the columns mean, and their names."""
+    console.print(
+        "truth: from the simulator's state. votes: 1 success, 0 failure, ? neither word, - not "
+        "run; fs = FS blocks from shallow to deep, vlm = the VLM's own answer.\n"
+        "latency: from END to the verdict, the wait for late pictures included.",
+        style="dim",
+    )
     row = _row()
     names = [name for name, _ in (*_COLUMNS, *_LATER)]
     row.add_row(*(Text(name, "dim") for name in (*names, "instruction")))
