@@ -24,7 +24,11 @@ from ifailsense_ros.core.effects import (
 from ifailsense_ros.core.episode import POV_NAMES, Episode
 from ifailsense_ros.core.errors import IFailSenseError
 from ifailsense_ros.core.montage import MontageGeometry, fit_cell
-from ifailsense_ros.core.pairing import ApproximatePairing
+from ifailsense_ros.core.pairing import (
+    DEFAULT_QUEUE_SIZE,
+    DEFAULT_SLOP_NS,
+    ApproximatePairing,
+)
 from ifailsense_ros.core.recording import Decode
 from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.core.verdict import Judgement, Reason, Verdict
@@ -87,8 +91,8 @@ class OfflineMonitor:
         detector: Detector,
         config: TrackerConfig | None = None,
         *,
-        slop_ns: int,
-        pairing_queue: int,
+        slop_ns: int = DEFAULT_SLOP_NS,
+        pairing_queue: int = DEFAULT_QUEUE_SIZE,
     ) -> None:
         self._detector = detector
         config = tracker_config_for(detector, config)
@@ -196,8 +200,8 @@ def judge_bag(
     *,
     topics: BagTopics | None = None,
     config: TrackerConfig | None = None,
-    slop_ns: int = 50_000_000,
-    pairing_queue: int = 10,
+    slop_ns: int = DEFAULT_SLOP_NS,
+    pairing_queue: int = DEFAULT_QUEUE_SIZE,
 ) -> Iterator[OfflineVerdict]:
     """Verdicts on the episodes of a bag.
 
