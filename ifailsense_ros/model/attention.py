@@ -1,8 +1,8 @@
 """Fused attention for the language model, where it computes the same as the plain one.
 
 Transformers refuses the fused kernel for Gemma2, because the kernel cannot soft-cap the attention
-scores. A checkpoint without that cap (ours) loses nothing by it and trains with about a third less
-CPU time; with the cap (Google's) the plain implementation stays.
+scores. A checkpoint without that cap (ours) loses nothing by it and trains with less CPU time
+and memory; with the cap (Google's) the plain implementation stays.
 """
 
 from __future__ import annotations
