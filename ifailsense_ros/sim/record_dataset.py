@@ -140,6 +140,8 @@ def record_dataset(
         if path.exists():
             rejected.update(read_notes(path)["rejected"])
         else:
+            for left_over in folder.glob(f"{path.name}.*.part"):  # of a run that was killed
+                left_over.unlink()
             jobs.append((folder, split, start, end, level, with_pictures))
     done = episodes - sum(job[3] - job[2] for job in jobs)
     context = multiprocessing.get_context("spawn")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 
 import cv2
 import mujoco
 import numpy as np
+
+from ifailsense_ros.core.errors import ConfigError
 
 from .robot import World
 
@@ -26,24 +29,35 @@ def encode_jpeg(picture: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
     return data.tobytes()
 
 
+def _make_renderer(world: World, size: int) -> mujoco.Renderer:
+    reason = ""
+    # A renderer that was only half made complains once more when it is freed: one line is enough.
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        try:
+            return mujoco.Renderer(world.model, size, size)
+        except Exception as error:  # every GL backend raises its own kinds
+            reason = " ".join(str(error).split())
+    finally:
+        sys.unraisablehook = hook
+    backend = os.environ.get("MUJOCO_GL", "not set")
+    raise ConfigError(
+        f"pictures cannot be rendered here (MUJOCO_GL is {backend}): {reason} - set MUJOCO_GL to "
+        "egl or osmesa and install its library, see docs/simulation.md"
+    )
+
+
 class Camera:
     """An off-screen renderer of one world; use as a context manager, or call ``close``.
 
     Raises:
-        RuntimeError: if this machine has no usable OpenGL (set MUJOCO_GL=egl or osmesa).
+        ConfigError: if this machine has no usable OpenGL.
     """
 
     def __init__(self, world: World, size: int = PICTURE_SIZE) -> None:
         self._world = world
         self._data = mujoco.MjData(world.model)
-        try:
-            self._renderer = mujoco.Renderer(world.model, size, size)
-        except Exception as error:  # every GL backend raises its own kinds
-            backend = os.environ.get("MUJOCO_GL", "(not set)")
-            raise RuntimeError(
-                f"cannot render: {error}; MUJOCO_GL is {backend}, set it to egl or osmesa "
-                "and install that library"
-            ) from error
+        self._renderer = _make_renderer(world, size)
 
     def __enter__(self) -> Camera:
         return self

@@ -155,10 +155,28 @@ def camera(world: World) -> Iterator[Any]:
 
     try:
         camera = Camera(world)
-    except RuntimeError as error:
+    except ConfigError as error:
         pytest.skip(f"no OpenGL here: {error}")
     with camera:
         yield camera
+
+
+def test_without_opengl_there_is_one_line(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import mujoco
+
+    def broken(*_: object) -> None:
+        raise ImportError("no EGL device\nat all")
+
+    monkeypatch.setattr(mujoco, "Renderer", broken)
+    assert main(["--split", "dev", "--index", "0", "--out", str(tmp_path / "bag")]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "no EGL device at all" in err
+    assert "MUJOCO_GL" in err
+    assert not (tmp_path / "bag").exists()
 
 
 def test_rendered_pictures_show_what_happened(world: World, camera: Any) -> None:

@@ -160,6 +160,12 @@ def test_data_set_is_the_same_bytes_twice_and_resumes(tmp_path: Path) -> None:
     assert a.stat().st_mtime_ns == stamp  # the shard was there and stayed
 
 
+def test_a_killed_run_is_cleaned_up_after(tmp_path: Path) -> None:
+    (tmp_path / "dev-000050-000051.parquet.1.part").write_bytes(b"half")
+    record_dataset.record_dataset(tmp_path, "dev", 1, first=50, with_pictures=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["dev-000050-000051.parquet"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("exam", 10, 0, 1), ("dev", 0, 0, 1), ("dev", 10, 7, 1), ("dev", 10, 0, 0)],
