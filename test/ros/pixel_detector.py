@@ -1,0 +1,69 @@
+"""A detector whose votes change with every pixel of the montage and every letter of the prompt.
+
+For the test that the live node and the offline path see the same; imported by the node's worker
+process and by the test.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from ifailsense_ros.core.arbitration import arbitrate
+from ifailsense_ros.core.checkpoint import (
+    AnswerWords,
+    BaseModel,
+    CheckpointConfig,
+    FSHeadSettings,
+    MontageSettings,
+    PictureSettings,
+    VoteWeights,
+)
+from ifailsense_ros.core.episode import Episode
+from ifailsense_ros.core.montage import MontageGeometry, compose
+from ifailsense_ros.core.prompt import build_prompt
+from ifailsense_ros.core.verdict import Judgement, Vote, VoteValue
+
+CONFIG = CheckpointConfig(
+    schema_version=1,
+    name="pixels",
+    base=BaseModel(folder="base"),
+    adapter=None,
+    fs_blocks="fs.safetensors",
+    hooked_layers=(0, 1, 2),
+    fs_head=FSHeadSettings((4, 2), 1, 0.0),
+    vote_weights=VoteWeights((1.0, 1.0, 1.0), 2.0),
+    abstain_rule="unknown_unless_unanimous",
+    answer_words=AnswerWords(("success",), ("fail",)),
+    prompt="<image> evaluate en {instruction}",
+    montage=MontageSettings(num_keyframes=4, num_pov=2, cell_height=84, cell_width=84),
+    picture=PictureSettings(168, 336),
+    min_keyframes=4,
+    training_data_hash="",
+    metrics={},
+    files={},
+)
+
+
+class PixelDetector:
+    """Votes from checksums."""
+
+    model_id = "pixels@0"
+    config = CONFIG
+
+    def judge(self, episode: Episode) -> Judgement:
+        """Each voter's p_success is a checksum of the montage, the prompt and its own number."""
+        m = CONFIG.montage
+        geometry = MontageGeometry(m.num_pov, m.num_keyframes, m.cell_height, m.cell_width)
+        content = compose(episode, geometry).tobytes()
+        content += build_prompt(episode.instruction, CONFIG.prompt).encode()
+        votes = []
+        for voter, weight in (("fs:0", 1.0), ("fs:1", 1.0), ("fs:2", 1.0), ("vlm", 2.0)):
+            p = zlib.crc32(content + voter.encode()) / 2**32
+            value = VoteValue.SUCCESS if p > 0.5 else VoteValue.FAIL
+            votes.append(Vote(voter, value, p, weight))
+        return arbitrate(votes, CONFIG.abstain_rule)
+
+
+def make(device: str = "auto", shuffle_seed: int | None = None) -> PixelDetector:
+    """What the node's `detector` parameter names."""
+    return PixelDetector()
