@@ -22,6 +22,10 @@ CLOCK_JUMP = "clock_jump"
 DROP_REASONS = (UNMATCHED, OUT_OF_ORDER, DUPLICATE, QUEUE_FULL, CLOCK_JUMP)
 """Why a message was left without a partner."""
 
+# Shared by the node's parameters and the offline path.
+DEFAULT_SLOP_NS = 50_000_000
+DEFAULT_QUEUE_SIZE = 10
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -62,7 +66,9 @@ class ApproximatePairing:
         queue_size: most messages kept waiting per stream, >= 1.
     """
 
-    def __init__(self, streams: Sequence[Hashable], slop_ns: int, queue_size: int = 10) -> None:
+    def __init__(
+        self, streams: Sequence[Hashable], slop_ns: int, queue_size: int = DEFAULT_QUEUE_SIZE
+    ) -> None:
         if not streams or len(set(streams)) != len(streams):
             raise ValueError(f"streams need distinct names, at least one, not {streams!r}")
         if slop_ns < 0:

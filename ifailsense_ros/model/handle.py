@@ -1,0 +1,205 @@
+"""The detector as the node's process sees it: how to make one, what it tells, how to ask it.
+
+No torch here: `DetectorWorker` (model/worker.py) runs the detector in a process of its own,
+`InProcessDetector` in a thread, for tests and tiny machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import queue
+import re
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from ifailsense_ros.core.checkpoint import CheckpointConfig
+from ifailsense_ros.core.episode import Episode
+from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.core.verdict import Judgement, Reason
+
+DEFAULT_FACTORY = "ifailsense_ros.model.detector:load_detector"
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """How to make the detector.
+
+    Attributes:
+        factory: "module:callable"; the callable returns a `core.detection.Detector`.
+        kwargs: its arguments.
+        num_threads: for the detector's arithmetic; 0: all cores but one.
+    """
+
+    factory: str = DEFAULT_FACTORY
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    num_threads: int = 0
+
+    def threads(self) -> int:
+        """Number of threads meant by `num_threads`."""
+        return self.num_threads or max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The detector is loaded; it takes requests from now on."""
+
+    model_id: str
+    config: CheckpointConfig
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """The detector cannot be loaded; `detail` is one line. Trying again would not help."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
+class Died:
+    """The detector ended by itself; what it was judging is lost. `restart` makes a new one."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The judgement on a request."""
+
+    request_id: int
+    judgement: Judgement
+
+
+WorkerEvent: TypeAlias = Ready | LoadFailed | Died | Answer
+
+
+class DetectorHandle(Protocol):
+    """What the node needs of a detector, wherever it runs."""
+
+    def start(self) -> None:
+        """Begin to load; `Ready` or `LoadFailed` will follow."""
+
+    def submit(self, request_id: int, episode: Episode) -> None:
+        """Have an episode judged; only after `Ready`, and one at a time."""
+
+    def poll(self) -> list[WorkerEvent]:
+        """What has happened since the last call, in order."""
+
+    def restart(self) -> None:
+        """Drop what is being judged and load anew; `Ready` or `LoadFailed` will follow."""
+
+    def close(self) -> None:
+        """End it; at once, whatever it does."""
+
+
+def is_factory(text: str) -> bool:
+    """Whether a text names an importable callable ("module:callable")."""
+    return _FACTORY.fullmatch(text) is not None
+
+
+def make_detector(factory: str, kwargs: Mapping[str, Any]) -> Any:
+    """Import the factory and call it.
+
+    Raises:
+        ConfigError: no such module or callable.
+    """
+    module, _, name = factory.partition(":")
+    try:
+        create = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"detector factory {factory!r} cannot be imported: {one_line(error)}"
+        ) from error
+    return create(**kwargs)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's text as one line; its type too unless the text was written for people."""
+    text = " ".join(str(error).split())
+    if isinstance(error, IFailSenseError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def judge_safely(detector: Any, episode: Episode) -> Judgement:
+    """`detector.judge`, with exceptions as UNKNOWN / DETECTOR_ERROR and a traceback on stderr."""
+    try:
+        judgement = detector.judge(episode)
+        if not isinstance(judgement, Judgement):
+            raise TypeError(f"judge returned a {type(judgement).__name__}, not a Judgement")
+    except MemoryError as error:
+        return Judgement.unknown(Reason.DETECTOR_OUT_OF_MEMORY, f"out of memory: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        return Judgement.unknown(Reason.DETECTOR_ERROR, f"the detector failed: {one_line(error)}")
+    return judgement
+
+
+class InProcessDetector:
+    """The detector in a thread of this process. A judgement that hangs cannot be killed here: after
+    `restart`, `Ready` comes when it has ended.
+
+    Args:
+        spec: how to make the detector.
+        on_event: as for `DetectorWorker`.
+    """
+
+    def __init__(self, spec: DetectorSpec, on_event: Callable[[], None] = lambda: None) -> None:
+        self._spec = spec
+        self._on_event = on_event
+        self._events: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._generation = 0
+        self._ready: Ready | None = None
+
+    def start(self) -> None:
+        """See `DetectorHandle`."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def submit(self, request_id: int, episode: Episode) -> None:
+        """See `DetectorHandle`."""
+        self._requests.put((self._generation, request_id, episode))
+
+    def poll(self) -> list[WorkerEvent]:
+        """See `DetectorHandle`."""
+        events: list[WorkerEvent] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                generation, event = self._events.get_nowait()
+                if generation == self._generation:
+                    events.append(event)
+        return events
+
+    def restart(self) -> None:
+        """See `DetectorHandle`."""
+        self._generation += 1
+        self._requests.put((self._generation, None, None))
+
+    def close(self) -> None:
+        """See `DetectorHandle`."""
+        self._generation += 1
+        self._requests.put(None)
+
+    def _run(self) -> None:
+        try:
+            detector = make_detector(self._spec.factory, self._spec.kwargs)
+            ready = Ready(detector.model_id, detector.config)
+        except Exception as error:
+            self._tell(0, LoadFailed(one_line(error)))
+            return
+        self._tell(0, ready)
+        while (request := self._requests.get()) is not None:
+            generation, request_id, episode = request
+            if episode is None:
+                self._tell(generation, ready)
+            else:
+                self._tell(generation, Answer(request_id, judge_safely(detector, episode)))
+
+    def _tell(self, generation: int, event: WorkerEvent) -> None:
+        self._events.put((generation, event))
+        self._on_event()

@@ -1,0 +1,81 @@
+"""The monitor's process: `python -m ifailsense_ros.ros.monitor --ros-args -p detector:=sim-tiny`.
+
+Own signal handling: rclpy's would invalidate the context before the open episodes could be
+settled. SIGINT and SIGTERM settle them as UNKNOWN / SHUT_DOWN, wait until that is heard, and end
+the process with 0; a second signal ends it at once. A wrong parameter or checkpoint ends it with
+one line on stderr and 2.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.ros.monitor_node import MonitorNode
+
+_SPIN_S = 0.1
+
+
+class _Stop:
+    """Set by the first signal."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node until a signal comes; returns the exit status."""
+    argv = sys.argv if argv is None else argv
+    if "--help" in argv or "-h" in argv:
+        print(__doc__)
+        return 0
+    stop = _Stop()
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        _run(argv, stop)
+    except IFailSenseError as error:
+        print(f"ifailsense_monitor: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(argv: Sequence[str], stop: _Stop) -> None:
+    try:
+        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # what rclpy raises for bad --ros-args differs by distribution
+        raise ConfigError(" ".join(str(error).split())) from error
+    try:
+        node = MonitorNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            while not stop.requested:
+                executor.spin_once(timeout_sec=_SPIN_S)
+                node.work()
+                if node.load_error:
+                    raise ConfigError(node.load_error)
+        finally:
+            node.settle()
+            executor.remove_node(node)
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

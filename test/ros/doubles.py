@@ -1,0 +1,101 @@
+"""Detector doubles for the node's tests. They look at the pixels, and do on demand what real
+detectors do to people: fail, hang, die, eat the memory.
+
+Used as parameter `detector:=doubles:load`; this folder is on the path of the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from ifailsense_ros.core.checkpoint import (
+    AnswerWords,
+    BaseModel,
+    CheckpointConfig,
+    FSHeadSettings,
+    MontageSettings,
+    PictureSettings,
+    VoteWeights,
+)
+from ifailsense_ros.core.episode import Episode
+from ifailsense_ros.core.errors import CheckpointError
+from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteValue
+
+
+def make_config(num_pov: int = 2, min_keyframes: int = 4) -> CheckpointConfig:
+    """Settings of a checkpoint with small cells."""
+    return CheckpointConfig(
+        schema_version=1,
+        name="double",
+        base=BaseModel(folder="base"),
+        adapter=None,
+        fs_blocks="fs.safetensors",
+        hooked_layers=(1,),
+        fs_head=FSHeadSettings(widths=(4, 2), pooling_heads=1, dropout=0.0),
+        vote_weights=VoteWeights(fs=(1.0,), vlm=2.0),
+        abstain_rule="unknown_unless_unanimous",
+        answer_words=AnswerWords(success=("success",), fail=("fail",)),
+        prompt="<image> evaluate en {instruction}",
+        montage=MontageSettings(num_keyframes=4, num_pov=num_pov, cell_height=16, cell_width=24),
+        picture=PictureSettings(height=32, width=96),
+        min_keyframes=min_keyframes,
+        training_data_hash="",
+        metrics={},
+        files={},
+    )
+
+
+class Double:
+    """SUCCESS if every view of the last keyframe is brighter than in the first one."""
+
+    model_id = "double@0"
+
+    def __init__(self, num_pov: int = 2, min_keyframes: int = 4) -> None:
+        self.config = make_config(num_pov, min_keyframes)
+
+    def judge(self, episode: Episode) -> Judgement:
+        m = self.config.montage
+        for keyframe in episode.keyframes:
+            assert len(keyframe.views) == m.num_pov
+            for view in keyframe.views:
+                assert view.shape == (m.cell_height, m.cell_width, 3)
+        command, _, argument = episode.instruction.partition(" ")
+        if command == "raise":
+            raise RuntimeError("two\nlines of trouble")
+        if command == "memory":
+            raise MemoryError("no 3 GB left")
+        if command == "sleep":
+            time.sleep(float(argument))
+        if command == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if command == "abstain":
+            return Judgement.unknown(Reason.VLM_ABSTAINED, "the VLM said 'perhaps'")
+        first, last = episode.keyframes[0].views, episode.keyframes[-1].views
+        brighter = all(b.mean() > a.mean() for a, b in zip(first, last, strict=True))
+        p = 0.9 if brighter else 0.2
+        value = VoteValue.SUCCESS if brighter else VoteValue.FAIL
+        votes = (Vote("fs:1", value, p, 1.0), Vote("vlm", value, p, 2.0))
+        return Judgement(Outcome.SUCCESS if brighter else Outcome.FAILURE, p_success=p, votes=votes)
+
+
+def load(device: str = "auto", shuffle_seed: int | None = None) -> Double:
+    """Two PoV."""
+    return Double()
+
+
+def load_exo_only(device: str = "auto", shuffle_seed: int | None = None) -> Double:
+    """One PoV; a single frame is enough."""
+    return Double(num_pov=1, min_keyframes=1)
+
+
+def load_broken(device: str = "auto", shuffle_seed: int | None = None) -> Double:
+    """Cannot be loaded."""
+    raise CheckpointError("checkpoint /x: model.safetensors has another sha256; fetch it again")
+
+
+def load_slowly(device: str = "auto", shuffle_seed: int | None = None) -> Double:
+    """Takes longer to load than anybody would wait."""
+    time.sleep(60.0)
+    return Double()
