@@ -12,13 +12,11 @@ from __future__ import annotations
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ifailsense_ros.core import unjudged
 from ifailsense_ros.core.cameras import CameraWatch
 from ifailsense_ros.core.effects import (
     SECOND,
-    Boundary,
     BoundaryKind,
     ClockJumped,
     Effect,
@@ -26,8 +24,8 @@ from ifailsense_ros.core.effects import (
     Publish,
     TrackerConfig,
 )
-from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.judging import JudgementQueue
+from ifailsense_ros.core.open_episode import OpenEpisode
 from ifailsense_ros.core.prompt import normalise_instruction
 from ifailsense_ros.core.recording import (
     Decode,
@@ -36,38 +34,11 @@ from ifailsense_ros.core.recording import (
     RecentPairs,
     Recording,
     Shrink,
-    to_keyframes,
 )
-from ifailsense_ros.core.verdict import Judgement, Reason
+from ifailsense_ros.core.verdict import Judgement
 
 # Without any picture for this long (steady), no late event is waited for: the ring is emptied.
 _DRAIN_AFTER_NS = 5 * SECOND
-
-
-@dataclass(eq=False)
-class _Open:
-    """An episode that is running or ending."""
-
-    request_id: int
-    episode_id: uuid.UUID
-    instruction: str
-    instruction_given: bool
-    started_now: int
-    recording: Recording
-    absent_cameras: set[str]
-    ended_now: int = 0
-    silent_cameras: list[str] = field(default_factory=list)
-
-    def frozen(self, frames: list[Frame]) -> Episode:
-        """The immutable Episode; END must be known."""
-        assert self.recording.end_ns is not None
-        return Episode(
-            self.episode_id,
-            self.instruction,
-            to_keyframes(frames),
-            self.recording.start_ns,
-            self.recording.end_ns,
-        )
 
 
 class Tracker:
@@ -100,8 +71,8 @@ class Tracker:
         self._instruction = ""
         self._cameras = CameraWatch()
         self._recent = RecentPairs(config.recent_count, config.recent_span_ns)
-        self._running: _Open | None = None
-        self._ending: list[_Open] = []
+        self._running: OpenEpisode | None = None
+        self._ending: list[OpenEpisode] = []
         self._queue = JudgementQueue(config, self.counters)
         self._ended_ids: deque[uuid.UUID] = deque(maxlen=32)
 
@@ -156,31 +127,30 @@ class Tracker:
             self.counters["start_repeated"] += 1
             return effects
         if self._running:
-            verdict = Judgement.unknown(
-                Reason.SUPERSEDED, "another START came before END; send END or ABORT first"
+            effects += self._give_up(
+                self._running, unjudged.superseded(), BoundaryKind.END, stamp_ns
             )
-            effects += self._give_up(self._running, verdict, BoundaryKind.END, stamp_ns)
         if self._cameras.is_before(stamp_ns, self.config.jump_back_ns):
             # A bag that loops: its START is older than the last pictures of the round before.
             effects += self._jump("START is stamped before the newest pictures", stamp_ns)
         config = self.config
         given = normalise_instruction(instruction)
         self._last_request += 1
-        self._running = _Open(
+        silent_since = self._now - config.camera_silent_ns
+        self._running = OpenEpisode(
             request_id=self._last_request,
             episode_id=episode_id or self._new_id(),
             instruction=given or self._instruction,
             instruction_given=bool(given),
             started_now=self._now,
+            named_until=self._now + config.instruction_grace_ns,
             recording=Recording(
                 stamp_ns, config.pre_roll_ns, config.num_keyframes, config.buffer_capacity
             ),
-            absent_cameras=set(
-                self._cameras.silent(config.cameras, self._now - config.camera_silent_ns)
-            ),
+            absent_cameras=set(self._cameras.silent(config.cameras, silent_since)),
         )
         self.counters["starts"] += 1
-        effects.append(_boundary(self._running, BoundaryKind.START, stamp_ns))
+        effects.append(self._running.boundary(BoundaryKind.START, stamp_ns))
         return effects
 
     def end(self, stamp_ns: int, now_ns: int, episode_id: uuid.UUID | None = None) -> list[Effect]:
@@ -197,8 +167,7 @@ class Tracker:
         episode = self._addressed("abort", episode_id)
         if episode is None:
             return effects
-        verdict = Judgement.unknown(Reason.ABORTED, "the episode was aborted by its source")
-        return effects + self._give_up(episode, verdict, BoundaryKind.ABORT, stamp_ns)
+        return effects + self._give_up(episode, unjudged.aborted(), BoundaryKind.ABORT, stamp_ns)
 
     def instruction(self, text: str, now_ns: int) -> list[Effect]:
         """A text on the instruction topic. Empty: there is none for the next episode."""
@@ -207,20 +176,17 @@ class Tracker:
         if not text:
             return effects
         for episode in self._ending:
-            self._name(episode, text)
+            episode.name(text, self._now)
         running = self._running
-        if running is None or self._name(running, text) or self._now <= self._named_until(running):
+        if running is None or running.name(text, self._now):
             return effects
-        if text == running.instruction or not running.instruction:
+        if not running.contradicts(text, self._now):
             return effects
         self.counters["instruction_changed"] += 1
         if self.config.instruction_change is InstructionChange.END:
             effects += self._end(running, self._last_stamp(running))
         elif self.config.instruction_change is InstructionChange.UNKNOWN:
-            verdict = Judgement.unknown(
-                Reason.INSTRUCTION_CHANGED,
-                f"the instruction changed to {text!r} during the episode; send END first",
-            )
+            verdict = unjudged.instruction_changed(text)
             effects += self._give_up(running, verdict, BoundaryKind.ABORT)
         return effects
 
@@ -231,13 +197,11 @@ class Tracker:
 
     def deactivate(self, now_ns: int) -> list[Effect]:
         """Settle everything as UNKNOWN, DEACTIVATED, and accept no START until `activate`."""
-        verdict = Judgement.unknown(Reason.DEACTIVATED, "the monitor was deactivated")
-        return self._due(now_ns) + self._settle_all(verdict)
+        return self._due(now_ns) + self._settle_all(unjudged.deactivated())
 
     def shut_down(self, now_ns: int) -> list[Effect]:
         """Settle everything as UNKNOWN, SHUT_DOWN; accept no START any more."""
-        verdict = Judgement.unknown(Reason.SHUT_DOWN, "the monitor was shut down")
-        effects = self._due(now_ns) + self._settle_all(verdict)
+        effects = self._due(now_ns) + self._settle_all(unjudged.shut_down())
         self._shut_down = True
         self._pass_on(self._recent.clear())
         return effects
@@ -310,7 +274,7 @@ class Tracker:
             self._pass_on(self._recent.clear())
         return effects
 
-    def _addressed(self, event: str, episode_id: uuid.UUID | None) -> _Open | None:
+    def _addressed(self, event: str, episode_id: uuid.UUID | None) -> OpenEpisode | None:
         """The running episode if the event means it; otherwise the event is counted."""
         if self._running and episode_id in (None, self._running.episode_id):
             self.counters[f"{event}s"] += 1
@@ -321,15 +285,10 @@ class Tracker:
             self.counters[f"{event}_other_id" if self._running else f"{event}_without_start"] += 1
         return None
 
-    def _close(self, episode: _Open, kind: BoundaryKind, end_ns: int) -> Boundary:
-        self._running = None
-        self._ended_ids.append(episode.episode_id)
-        episode.recording.end_ns, episode.ended_now = end_ns, self._now
-        return _boundary(episode, kind, end_ns)
-
-    def _end(self, episode: _Open, end_ns: int) -> list[Effect]:
+    def _end(self, episode: OpenEpisode, end_ns: int) -> list[Effect]:
         full = self.waiting >= self.config.queue_size
-        effects: list[Effect] = [self._close(episode, BoundaryKind.END, end_ns)]
+        self._over(episode)
+        effects: list[Effect] = [episode.end(BoundaryKind.END, end_ns, self._now)]
         if full:
             return [*effects, self._settle(episode, unjudged.queue_full(self.config))]
         episode.silent_cameras = self._cameras.silent(
@@ -339,15 +298,24 @@ class Tracker:
         return effects + self._freeze_ready()
 
     def _give_up(
-        self, episode: _Open, verdict: Judgement, kind: BoundaryKind, stamp_ns: int | None = None
+        self,
+        episode: OpenEpisode,
+        verdict: Judgement,
+        kind: BoundaryKind,
+        stamp_ns: int | None = None,
     ) -> list[Effect]:
         """Settle the running episode without judging it."""
         stamp_ns = self._last_stamp(episode) if stamp_ns is None else stamp_ns
-        return [self._close(episode, kind, stamp_ns), self._settle(episode, verdict)]
+        self._over(episode)
+        return [episode.end(kind, stamp_ns, self._now), self._settle(episode, verdict)]
 
-    def _settle(self, episode: _Open, judgement: Judgement) -> Publish:
+    def _over(self, episode: OpenEpisode) -> None:
+        self._running = None
+        self._ended_ids.append(episode.episode_id)
+
+    def _settle(self, episode: OpenEpisode, judgement: Judgement) -> Publish:
         latency = self._now - episode.ended_now
-        return self._queue.publish(episode.request_id, episode.frozen([]), judgement, latency)
+        return self._queue.publish(episode.request_id, episode.frozen(), judgement, latency)
 
     def _settle_all(self, judgement: Judgement) -> list[Effect]:
         self._active = False
@@ -365,25 +333,16 @@ class Tracker:
             effects += self._freeze(episode)
         return effects
 
-    def _is_complete(self, episode: _Open) -> bool:
-        assert episode.recording.end_ns is not None
-        named = episode.instruction_given or self._now >= self._named_until(episode)
+    def _is_complete(self, episode: OpenEpisode) -> bool:
         waited = self._now >= episode.ended_now + self.config.end_grace_ns
-        return named and (waited or self._cameras.pairs_reach(episode.recording.end_ns))
+        all_in = waited or self._cameras.pairs_reach(episode.end_ns)
+        return all_in and episode.is_named(self._now)
 
-    def _freeze(self, episode: _Open) -> list[Effect]:
+    def _freeze(self, episode: OpenEpisode) -> list[Effect]:
         frames = episode.recording.freeze(self._recent, self.config.min_keyframes)
         for frame in frames:
             self.fates.recount(frame)
-        verdict = unjudged.why(
-            self.config,
-            episode.instruction,
-            episode.recording,
-            frames,
-            [camera for camera in self.config.cameras if camera in episode.absent_cameras],
-            episode.silent_cameras,
-            self._cameras.stamps_ns,
-        )
+        verdict = unjudged.why(self.config, episode, frames, self._cameras.stamps_ns)
         if verdict is not None:
             return [self._settle(episode, verdict)]
         return self._queue.submit(
@@ -392,7 +351,7 @@ class Tracker:
 
     # --- pairs, stamps and instructions ---------------------------------------------------------
 
-    def _open(self) -> list[_Open]:
+    def _open(self) -> list[OpenEpisode]:
         return [*self._ending, self._running] if self._running else list(self._ending)
 
     def _pass_on(self, frames: list[Frame]) -> None:
@@ -413,33 +372,17 @@ class Tracker:
             self.fates.count(frame, unneeded="clock_jump")
         running = self._running
         if running and not self._begins_at(running, to_ns):
-            verdict = Judgement.unknown(
-                Reason.CLOCK_JUMPED, f"{detail}; start the episode again after a jump"
-            )
+            verdict = unjudged.clock_jumped(detail)
             effects += self._give_up(running, verdict, BoundaryKind.ABORT)
         self._cameras.forget_stamps()
         return effects
 
-    def _begins_at(self, episode: _Open, to_ns: int | None) -> bool:
+    def _begins_at(self, episode: OpenEpisode, to_ns: int | None) -> bool:
         """Whether an episode began in the time after a jump: its START overtook the pictures."""
         if to_ns is None or len(episode.recording):
             return False
         return abs(episode.recording.start_ns - to_ns) <= self.config.jump_back_ns
 
-    def _last_stamp(self, episode: _Open) -> int:
+    def _last_stamp(self, episode: OpenEpisode) -> int:
         start_ns = episode.recording.start_ns
         return max(self._cameras.newest(start_ns), start_ns)
-
-    def _named_until(self, episode: _Open) -> int:
-        return episode.started_now + self.config.instruction_grace_ns
-
-    def _name(self, episode: _Open, text: str) -> bool:
-        """Give an episode its instruction if it may still take one from the topic."""
-        if episode.instruction_given or self._now > self._named_until(episode):
-            return False
-        episode.instruction = text
-        return True
-
-
-def _boundary(episode: _Open, kind: BoundaryKind, stamp_ns: int) -> Boundary:
-    return Boundary(kind, episode.episode_id, stamp_ns, episode.instruction)

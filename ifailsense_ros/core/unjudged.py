@@ -8,54 +8,49 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ifailsense_ros.core.effects import TrackerConfig
-from ifailsense_ros.core.recording import Frame, Recording
+from ifailsense_ros.core.open_episode import OpenEpisode
+from ifailsense_ros.core.recording import Frame
 from ifailsense_ros.core.verdict import Judgement, Reason
 
 
 def why(
     config: TrackerConfig,
-    instruction: str,
-    recording: Recording,
+    episode: OpenEpisode,
     keyframes: Sequence[Frame],
-    absent_cameras: Sequence[str],
-    silent_cameras: Sequence[str],
     newest_ns: Mapping[str, int],
 ) -> Judgement | None:
     """The UNKNOWN of an episode that has ended, or None if it can be judged.
 
     Args:
         config: of the tracker.
-        instruction: of the episode, normalised.
-        recording: of the episode, its END known.
-        keyframes: what `Recording.freeze` gave.
-        absent_cameras: that sent nothing since START.
-        silent_cameras: that had sent nothing for `camera_silent_ns` when END came.
+        episode: its END is known.
+        keyframes: what its recording's `freeze` gave.
         newest_ns: newest stamp of each camera.
     """
-    assert recording.end_ns is not None
-    frames = recording.frames()
-    if not instruction:
+    recording = episode.recording
+    absent = [camera for camera in config.cameras if camera in episode.absent_cameras]
+    if not episode.instruction:
         return Judgement.unknown(
             Reason.NO_INSTRUCTION,
             "no instruction came with START, on its topic before, or within "
             f"{_s(config.instruction_grace_ns)} after START; publish it before START",
         )
     # Absent cameras come before bad images: a camera that never spoke is a cable, not a codec.
-    if absent_cameras:
+    if absent:
         return Judgement.unknown(
             Reason.CAMERA_ABSENT,
-            f"camera {_and(absent_cameras)} sent nothing during the episode; check its topic, "
+            f"camera {_and(absent)} sent nothing during the episode; check its topic, "
             "its QoS and image_transport",
         )
     if len(keyframes) < config.num_keyframes:
-        return _too_few(config, recording, frames, newest_ns)
-    if silent_cameras:
+        return _too_few(config, episode, newest_ns)
+    if episode.silent_cameras:
         return Judgement.unknown(
             Reason.CAMERA_STALE,
-            f"camera {_and(silent_cameras)} had sent nothing for "
+            f"camera {_and(episode.silent_cameras)} had sent nothing for "
             f"{_s(config.camera_silent_ns)} when END came",
         )
-    gap = recording.end_ns - keyframes[-1].stamp_ns
+    gap = episode.end_ns - keyframes[-1].stamp_ns
     if gap > config.camera_stale_ns:
         return Judgement.unknown(
             Reason.CAMERA_STALE,
@@ -70,6 +65,41 @@ def why(
             f"{_s(config.camera_stale_ns)}; the beginning of the episode was not seen",
         )
     return None
+
+
+def superseded() -> Judgement:
+    """START during an episode."""
+    return Judgement.unknown(
+        Reason.SUPERSEDED, "another START came before END; send END or ABORT first"
+    )
+
+
+def aborted() -> Judgement:
+    """ABORT."""
+    return Judgement.unknown(Reason.ABORTED, "the episode was aborted by its source")
+
+
+def instruction_changed(text: str) -> Judgement:
+    """Another instruction during the episode."""
+    return Judgement.unknown(
+        Reason.INSTRUCTION_CHANGED,
+        f"the instruction changed to {text!r} during the episode; send END first",
+    )
+
+
+def clock_jumped(detail: str) -> Judgement:
+    """Time went back during the episode."""
+    return Judgement.unknown(Reason.CLOCK_JUMPED, f"{detail}; start the episode again after a jump")
+
+
+def deactivated() -> Judgement:
+    """The node's life cycle."""
+    return Judgement.unknown(Reason.DEACTIVATED, "the monitor was deactivated")
+
+
+def shut_down() -> Judgement:
+    """The node's end."""
+    return Judgement.unknown(Reason.SHUT_DOWN, "the monitor was shut down")
 
 
 def queue_full(config: TrackerConfig) -> Judgement:
@@ -98,11 +128,10 @@ def not_ready(config: TrackerConfig) -> Judgement:
 
 
 def _too_few(
-    config: TrackerConfig,
-    recording: Recording,
-    frames: Sequence[Frame],
-    newest_ns: Mapping[str, int],
+    config: TrackerConfig, episode: OpenEpisode, newest_ns: Mapping[str, int]
 ) -> Judgement:
+    recording = episode.recording
+    frames = recording.frames()
     if recording.faults:
         return Judgement.unknown(
             Reason.BAD_IMAGE,
@@ -110,8 +139,7 @@ def _too_few(
             f"{recording.faults[-1]}",
         )
     text = f"{len(frames)} pairs between START and END, {config.min_keyframes} are needed"
-    assert recording.end_ns is not None
-    if recording.end_ns < recording.start_ns:
+    if episode.end_ns < recording.start_ns:
         text += "; END is stamped before START"
     elif not frames and newest_ns:
         newest = max(newest_ns.values())

@@ -286,5 +286,5 @@ class TrackerMachine(RuleBasedStateMachine):
         assert len(self.starts) == before
 
 
-TrackerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TrackerMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
 TestTracker = TrackerMachine.TestCase
