@@ -75,6 +75,18 @@ def test_votes_are_those_of_the_parts(detector, checkpoint):
     assert (judgement.outcome, judgement.p_success) == (again.outcome, again.p_success)
 
 
+@pytest.mark.parametrize(
+    ("logit", "value"), [(1e-3, VoteValue.SUCCESS), (-1e-3, VoteValue.FAIL), (0.0, VoteValue.FAIL)]
+)
+def test_a_block_votes_success_above_one_half(checkpoint, logit, value):
+    loaded = load_checkpoint(checkpoint)
+    for block in loaded.fs_blocks:
+        block.classifier[5].weight.zero_()
+        block.classifier[5].bias.fill_(logit)
+    judgement = FailSenseDetector(loaded).judge(make_episode())
+    assert [v.value for v in judgement.votes[:3]] == [value] * 3
+
+
 def test_verdict_depends_on_pictures_and_instruction(detector):
     first = _p(detector.judge(make_episode(seed=1)))
     assert _p(detector.judge(make_episode(seed=1))) == first
