@@ -73,6 +73,11 @@ class Demo:
             "shuffle_seed": seed,
             "image_transport": "compressed",
         }
+        # Recorded pictures shall all arrive, however busy this machine is. Live cameras keep the
+        # node's default, sensor data QoS, where a late picture is better lost than waited for.
+        for camera in ("exo", "gripper"):
+            override = f"qos_overrides./{camera}/image/compressed.subscription"
+            settings |= {f"{override}.reliability": "reliable", f"{override}.depth": 200}
         parameters = [w for k, v in settings.items() for w in ("-p", f"{k}:={v}")]
         monitor = [*python, "-m", "ifailsense_ros.ros.monitor", "--ros-args", *parameters]
         listener = [*python, "-m", "ifailsense_ros.ros.listen"]
@@ -199,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bags", type=Path, default=_ROOT / "bags" / "demo", metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=Path("out") / "demo", metavar="FOLDER")
     parser.add_argument("--detector", default="sim-tiny", help="packaged checkpoint or a folder")
-    parser.add_argument("--rate", type=float, default=4.0, help="times as fast as recorded")
+    parser.add_argument("--rate", type=float, default=2.0, help="times as fast as recorded")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two bags")
     parser.add_argument(
         "--shuffle-weights",

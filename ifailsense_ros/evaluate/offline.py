@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ifailsense_ros.core.detection import Detector
 from ifailsense_ros.core.effects import (
     BoundaryKind,
@@ -22,7 +24,7 @@ from ifailsense_ros.core.effects import (
     TrackerConfig,
 )
 from ifailsense_ros.core.episode import POV_NAMES, Episode
-from ifailsense_ros.core.errors import IFailSenseError
+from ifailsense_ros.core.errors import IFailSenseError, ImageError
 from ifailsense_ros.core.montage import MontageGeometry, fit_cell
 from ifailsense_ros.core.pairing import (
     DEFAULT_QUEUE_SIZE,
@@ -120,9 +122,12 @@ class OfflineMonitor:
         tracker, now = self.tracker, self._now
         if isinstance(event, ImageRecorded):
             camera = self._cameras[event.pov]
+            if not event.stamp_ns:
+                self._perform(tracker.bad_image(camera, "header.stamp is zero", now))
+                return
             self._perform(tracker.image(camera, event.stamp_ns, now))
             for pair in self.pairing.add(camera, event.stamp_ns, event):
-                self._perform(tracker.pair(pair.stamp_ns, _decoder(pair.messages), now))
+                self._perform(tracker.pair(pair.stamp_ns, self._decoder(pair.messages), now))
         elif isinstance(event, InstructionRecorded):
             self._perform(tracker.instruction(event.text, now))
         else:
@@ -189,6 +194,18 @@ class OfflineMonitor:
             text = " ".join(str(error).split())
             return Judgement.unknown(Reason.DETECTOR_ERROR, f"{type(error).__name__}: {text}")
 
+    def _decoder(self, messages: Sequence[ImageRecorded]) -> Decode:
+        def decode() -> list[np.ndarray]:
+            views = []
+            for camera, message in zip(self._cameras, messages, strict=True):
+                try:
+                    views.append(message.decode())
+                except ImageError as error:
+                    raise ImageError(f"camera {camera}: {error}") from error
+            return views
+
+        return decode
+
     def _take(self) -> Iterator[OfflineVerdict]:
         while self._verdicts:
             yield self._verdicts.popleft()
@@ -222,7 +239,3 @@ def judge_bag(
     monitor = OfflineMonitor(detector, config, slop_ns=slop_ns, pairing_queue=pairing_queue)
     num_pov = detector.config.montage.num_pov
     yield from monitor.run(read_events(path, topics, num_pov=num_pov))
-
-
-def _decoder(messages: Sequence[ImageRecorded]) -> Decode:
-    return lambda: tuple(message.decode() for message in messages)

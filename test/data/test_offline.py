@@ -230,6 +230,19 @@ def test_pictures_that_cannot_be_decoded(bag_maker: Callable) -> None:
     (result,) = _run(bag.path)
     assert result.verdict.judgement.reason is Reason.BAD_IMAGE
     assert "depth" in result.verdict.judgement.detail
+    assert "camera exo" in result.verdict.judgement.detail
+
+
+def test_pictures_without_a_stamp(bag_maker: Callable) -> None:
+    with bag_maker() as bag:
+        bag.episode(99.9, 1, ID, "go")
+        for k in range(20):
+            for topic in ("/exo/image", "/gripper/image"):
+                bag.image(topic, 100 + 0.1 * k, np.zeros((4, 4, 3), np.uint8), stamp=0.0)
+        bag.episode(102.0, 2, ID)
+    (result,) = _run(bag.path)
+    assert result.verdict.judgement.outcome is Outcome.UNKNOWN
+    assert "stamp is zero" in result.verdict.judgement.detail
 
 
 def test_too_few_pictures(bag_maker: Callable, episode_writer: Callable) -> None:

