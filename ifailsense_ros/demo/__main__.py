@@ -34,6 +34,7 @@ from ifailsense_ros.demo.show import (
     print_header,
     print_record,
     print_summary,
+    shortest,
     write_sheet,
 )
 
@@ -102,7 +103,7 @@ class Demo:
             (self._args.out / "raw").rmdir()  # empty, unless a montage belonged to no episode
         sheet = write_sheet(self.records, self._args.out / "contact_sheet.png")
         if sheet:
-            self.console.print(f"contact sheet: {sheet}")
+            self.console.print(f"contact sheet: {shortest(sheet)}", soft_wrap=True)
         return print_summary(self.console, self.records, shuffled=self._args.shuffle_weights)
 
     def _until(self, processes: Processes, done: Any, timeout_s: float, what: str) -> None:
@@ -119,7 +120,7 @@ class Demo:
             if time.monotonic() > deadline:
                 raise ChildDied(
                     f"waited {timeout_s:.0f} s for {what}, in vain; see the logs in "
-                    f"{self._args.out / 'logs'}"
+                    f"{shortest(self._args.out / 'logs')}"
                 )
 
     def _monitor_is_ready(self, line: Line | None) -> bool:
@@ -249,7 +250,7 @@ def _run(args: argparse.Namespace) -> int:
     demo = Demo(args, episodes)
     demo.console.print(
         f"{len(episodes)} recorded episodes at {args.rate:g} times their speed; ROS domain "
-        f"{domain_id}, this machine only; logs in {logs}"
+        f"{domain_id}, this machine only; logs in {shortest(logs)}"
     )
     if args.shuffle_weights:
         demo.console.print(

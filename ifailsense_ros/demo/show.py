@@ -57,15 +57,26 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=140)
 
 
-_COLUMNS = (("#", 2), ("", 5), ("episode", 22), ("truth", 8), ("verdict", 8), ("p", 5))
-_LATER = (("votes", 16), ("latency", 7))
+_COLUMNS = (
+    ("#", 2),
+    ("", 5),
+    ("episode", 20),
+    ("truth", 7),
+    ("verdict", 7),
+    ("p", 4),
+    ("votes", 16),
+    ("latency", 7),
+)
+# Narrower consoles get the instruction on a line of its own.
+_WIDE = 120
 
 
-def _row() -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for _, width in (*_COLUMNS, *_LATER):
+def _row(console: Console) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for _, width in _COLUMNS:
         table.add_column(width=width, no_wrap=True)
-    table.add_column(overflow="fold")
+    if console.width >= _WIDE:
+        table.add_column(overflow="fold")
     return table
 
 
@@ -77,40 +88,53 @@ def print_header(console: Console) -> None:
         "latency: from END to the verdict, the wait for late pictures included.",
         style="dim",
     )
-    row = _row()
-    names = [name for name, _ in (*_COLUMNS, *_LATER)]
-    row.add_row(*(Text(name, "dim") for name in (*names, "instruction")))
+    names = [name for name, _ in _COLUMNS]
+    row = _row(console)
+    row.add_row(*(Text(n, "dim") for n in (names + ["instruction"] * (console.width >= _WIDE))))
     console.print(row)
 
 
 def print_record(console: Console, number: int, record: Record) -> None:
     """One row, and under it the replanner's answer and the picture's path."""
     episode, verdict = record.episode, record.verdict
-    mark = Text("ok", "green") if record.matches else Text("WRONG", "red reverse")
     said, p, votes, latency = "none", "", "", ""
     if verdict is not None:
         said = verdict["verdict"]
         p = "" if verdict["p_success"] is None else f"{verdict['p_success']:.2f}"
         votes, latency = votes_text(verdict["votes"]), f"{verdict['latency_s']:.2f} s"
-    row = _row()
-    row.add_row(
+    cells = [
         str(number),
-        mark,
+        Text("ok", "green") if record.matches else Text("WRONG", "red reverse"),
         episode.name,
         Text(episode.truth.name, _STYLES[episode.truth.name]),
         Text(said, _STYLES.get(said, "bold yellow")),
         p,
         votes,
         latency,
-        f'"{episode.instruction}"',
-    )
+    ]
+    instruction = Text(f'"{episode.instruction}"')
+    row = _row(console)
+    row.add_row(*cells, *([instruction] if console.width >= _WIDE else []))
     console.print(row)
+    lines = []
+    if console.width < _WIDE:
+        lines.append(("instruction", instruction))
     if verdict is not None and verdict["reason"]:
-        console.print(Text(f"      reason     {verdict['reason_code']}: {verdict['reason']}"))
+        lines.append(("reason", Text(f"{verdict['reason_code']}: {verdict['reason']}")))
     if record.action:
-        console.print(Text(f"      replanner  {record.action}", "cyan"))
+        lines.append(("replanner", Text(record.action, "cyan")))
     if record.picture:
-        console.print(Text(f"      montage    {record.picture}", "dim"))
+        lines.append(("montage", Text(shortest(record.picture), "dim")))
+    for name, text in lines:
+        console.print(Text(f"   {name:12}") + text, soft_wrap=True)
+
+
+def shortest(path: Path) -> str:
+    """Relative to the working folder if it lies in it, so that it can be copied and stays short."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:

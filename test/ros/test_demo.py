@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -151,8 +152,8 @@ def _record(truth: Outcome, said: str | None, votes: str = "1 1 1 1", **extra) -
     return Record(episode, verdict, extra.get("action"), extra.get("picture"))
 
 
-def _printed(function, *args, **options) -> str:
-    console = Console(width=140, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+def _printed(function, *args, width: int = 140, **options) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     function(console, *args, **options)
     return console.export_text()
 
@@ -172,15 +173,16 @@ def test_unknown_and_silence_never_match() -> None:
     assert not _record(Outcome.FAILURE, "SUCCESS").matches
 
 
-def test_a_row_says_everything() -> None:
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_row_says_everything(width: int) -> None:
     record = _record(
         Outcome.FAILURE, "SUCCESS", "1 1 0 1", action="go on", picture=Path("out/a.png")
     )
-    text = _printed(print_record, 3, record)
+    text = _printed(print_record, 3, record, width=width)
     for part in ("3", "WRONG", "bag-a", "FAILURE", "SUCCESS", "0.90", "fs 1 1 0 | vlm 1", "0.50 s"):
         assert part in text
     assert '"lift it"' in text
-    assert "replanner  go on" in text
+    assert "replanner   go on" in text
     assert "out/a.png" in text
     assert "votes" in _printed(print_header)
 
@@ -303,7 +305,7 @@ def test_the_demo_matches_the_truth(tmp_path: Path) -> None:
         assert episode.name in run.stdout
         assert path.name in run.stdout
         assert cv2.imread(str(path)).shape[1] > 300
-    assert run.stdout.count("replanner  ") == 12
+    assert run.stdout.count("replanner   ") == 12
     assert (tmp_path / "contact_sheet.png").is_file()
 
 
