@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -18,7 +20,6 @@ from rich.console import Console
 
 from ifailsense_ros.core.errors import BagError
 from ifailsense_ros.core.verdict import Outcome
-from ifailsense_ros.demo import __main__ as demo_main
 from ifailsense_ros.demo.episodes import DemoEpisode, load_episodes
 from ifailsense_ros.demo.processes import ChildDied, Processes
 from ifailsense_ros.demo.show import (
@@ -40,7 +41,7 @@ def _python(code: str) -> list[str]:
     return [sys.executable, "-u", "-c", code]
 
 
-def _wait(condition, timeout_s: float = 20.0) -> None:
+def _wait(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -321,27 +322,54 @@ def test_with_shuffled_weights_the_demo_says_so_and_fails(tmp_path: Path) -> Non
     assert right < 10
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nobody_behind(tmp_path: Path, number: signal.Signals) -> None:
-    domain = demo_main.environment(55)["ROS_DOMAIN_ID"]
+@contextlib.contextmanager
+def _running_demo(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
+    """A demo with a detector double, and its children: pid by the last word of what runs."""
+    double = ["--detector", "pixel_detector:make"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "ifailsense_ros.demo", "--out", tmp_path, "--domain-id", domain],
+        [sys.executable, "-m", "ifailsense_ros.demo", "--out", folder, *double],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "test" / "ros")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    _wait(lambda: len(_children(run.pid)) >= 3)
-    children = _children(run.pid)
-    run.send_signal(number)
-    _, err = run.communicate(timeout=60)
-    assert run.returncode == 130
-    assert "interrupted" in err
-    _wait(lambda: not any(_alive(pid) for pid in children))
+    try:
+        _wait(lambda: len(_children(run.pid)) >= 3)
+        yield run, _children(run.pid)
+    finally:
+        run.kill()
+        run.wait()
 
 
-def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
+def _children(pid: int) -> dict[str, int]:
+    children = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+        for name in ("ros.monitor", "ros.listen", "replanner.py"):
+            if any(word.endswith(name) for word in words):
+                children[name] = int(child)
+    return children
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nobody_behind(tmp_path: Path, number: signal.Signals) -> None:
+    with _running_demo(tmp_path) as (run, children):
+        run.send_signal(number)
+        _, err = run.communicate(timeout=60)
+        assert run.returncode == 130
+        assert "interrupted" in err
+        _wait(lambda: not any(_alive(pid) for pid in children.values()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_process_that_dies_is_named_and_the_others_are_ended(tmp_path: Path) -> None:
+    with _running_demo(tmp_path) as (run, children):
+        os.kill(children["ros.monitor"], signal.SIGKILL)
+        _, err = run.communicate(timeout=60)
+        assert run.returncode == 3
+        assert "the monitor process ended with signal SIGKILL" in err
+        _wait(lambda: not any(_alive(pid) for pid in children.values()))
