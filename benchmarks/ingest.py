@@ -8,7 +8,7 @@ stream (interleaved, so that a slow minute of the machine hits both). Reported, 
 
 - received = used + decimated + dropped[reason] (+ buffered, what waits at the moment of reading),
   per camera, from its /diagnostics; published - received, what DDS lost, stands apart;
-- growth of its memory: slope of a straight line through its RSS after the first 10 s;
+- growth of its memory (RSS) after the first 10 s, MB a minute;
 - CPU time (user + system, of the node's process without the detector's) per received image, beside
   the bare subscriber's: median of the runs.
 
@@ -45,8 +45,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "config" / "fastdds_shm.xml"
 SETTLE_S = 10.0
 """Memory before this is start-up: buffers fill, code is loaded."""
-DRAIN_S = 2.5
-"""After the last picture: two more diagnostics, and the last verdict."""
+DRAIN_S = 7.0
+"""After the last picture: the node gives up waiting for partners and says so in its diagnostics."""
 
 
 class Diagnostics(Node):
@@ -112,14 +112,20 @@ def cpu_s(handle: psutil.Process) -> float:
 
 
 def slope_mb_per_min(samples: list[tuple[float, float]]) -> float | None:
-    """Straight line through (seconds, MB) after the settling time.
+    """Growth after the settling time, from (seconds, MB) samples.
 
-    None if that spans less than two episodes: memory goes up and down with each.
+    Memory goes up and down with each episode, so the straight line goes through the means of whole
+    episode periods; None with fewer than two.
     """
-    later = np.array([s for s in samples if s[0] >= SETTLE_S])
-    if len(later) < 2 * EPISODE_EVERY_S:
+    later = np.array([sample for sample in samples if sample[0] >= SETTLE_S])
+    if not len(later):
         return None
-    return float(np.polyfit(later[:, 0], later[:, 1], 1)[0] * 60)
+    period = (later[:, 0] / EPISODE_EVERY_S).astype(int)
+    whole = [p for p in np.unique(period) if (period == p).sum() >= EPISODE_EVERY_S - 1]
+    if len(whole) < 2:
+        return None
+    means = [later[period == p, 1].mean() for p in whole]
+    return float(np.polyfit(np.array(whole) * EPISODE_EVERY_S, means, 1)[0] * 60)
 
 
 def run_stream(
