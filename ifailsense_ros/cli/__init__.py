@@ -21,12 +21,17 @@ _PASSED_ON = {
     ("sim", "record-dataset"): ("ifailsense_ros.sim.record_dataset", "record labelled episodes"),
     ("sim", "record-bag"): ("ifailsense_ros.sim.record_bag", "record an episode as a rosbag2"),
     ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
+    ("evaluate-pairs",): (
+        "ifailsense_ros.evaluate.pairs",
+        "accuracy on recorded episodes, each with a right and a wrong instruction",
+    ),
 }
 """Sub-commands whose arguments go to `main(argv) -> int` of a module as they are."""
 
 _MISSING = {
     "mujoco": "the simulator needs MuJoCo: pip install 'ifailsense_ros[sim]'",
     "pyarrow": "episode stores need pyarrow: pip install 'ifailsense_ros[train]'",
+    "scipy": "evaluation needs SciPy: pip install 'ifailsense_ros[train]'",
     "tqdm": "this needs tqdm: pip install 'ifailsense_ros[train]'",
     "torch": "the detector needs PyTorch: pip install torch (see README.md)",
     "transformers": "the detector needs transformers: pip install ifailsense_ros",
