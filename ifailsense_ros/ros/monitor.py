@@ -71,7 +71,8 @@ def _run(argv: Sequence[str], stop: _Stop) -> None:
                     raise ConfigError(node.load_error)
         finally:
             node.settle()
-            executor.remove_node(node)
+            # Before the context goes: its destructor would complain otherwise.
+            executor.shutdown(timeout_sec=0.5)
             node.destroy_node()
     finally:
         rclpy.try_shutdown()

@@ -80,6 +80,7 @@ class MonitorNode(Node):
 
     Raises:
         ConfigError: a parameter is wrong.
+        CheckpointError: there is no such checkpoint.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -87,6 +88,7 @@ class MonitorNode(Node):
         self.load_error = ""
         """Why the detector could not be loaded; the node is of no use then."""
         self._values = values = parameters.declare(self)
+        parameters.check_detector(values)
         compressed = values["image_transport"] == "compressed"
         self._decode = make_decoder(values["image_decoder"], compressed=compressed)
         self._inbox: deque[tuple[Callable[..., list[Effect]], tuple[Any, ...]]] = deque()
@@ -341,7 +343,7 @@ class MonitorNode(Node):
     def publish_diagnostics(self) -> None:
         """Say how things stand; once a second, and when the detector becomes ready."""
         now_ns = time.monotonic_ns()
-        name, static = self.get_name(), {"device": self._values["device"]}
+        name, static = self.get_fully_qualified_name()[1:], {"device": self._values["device"]}
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         tracker = self._tracker

@@ -17,6 +17,7 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.node import Node
 
+from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
 from ifailsense_ros.core.effects import SECOND, InstructionChange, TrackerConfig
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
@@ -190,6 +191,16 @@ def detector_spec(values: dict[str, Any]) -> DetectorSpec:
     if is_factory(values["detector"]):
         return DetectorSpec(values["detector"], kwargs, threads)
     return DetectorSpec(kwargs={"spec": values["detector"], **kwargs}, num_threads=threads)
+
+
+def check_detector(values: dict[str, Any]) -> None:
+    """Find mistakes that need no torch to be seen: the rest comes from the detector's process.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its settings are wrong.
+    """
+    if not is_factory(values["detector"]):
+        CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
 
 
 def _declare(node: Node, name: str, row: Parameter) -> Any:

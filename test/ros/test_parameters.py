@@ -1,0 +1,104 @@
+"""One table of parameters: the node, the configuration file and the documentation agree with it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+import yaml
+from conftest import ROOT
+from rclpy.node import Node
+
+from ifailsense_ros.core.effects import InstructionChange, TrackerConfig
+from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.model.handle import DEFAULT_FACTORY, DetectorSpec
+from ifailsense_ros.ros.parameters import PARAMETERS, declare, detector_spec, tracker_settings
+
+
+@pytest.fixture
+def declared(domain):
+    """Declares the parameters in a node started with these arguments."""
+    context = rclpy.Context()
+    nodes = []
+
+    def make(*arguments: str):
+        words = [word for a in arguments for word in ("-p", a)]
+        rclpy.init(args=["--ros-args", *words], context=context)
+        nodes.append(Node("monitor", context=context))
+        return declare(nodes[0]), nodes[0]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+def test_defaults_are_those_of_the_tracker(declared):
+    values, _ = declared()
+    assert TrackerConfig(**tracker_settings(values)) == TrackerConfig()
+    assert detector_spec(values) == DetectorSpec(
+        DEFAULT_FACTORY, {"spec": "sim-tiny", "device": "auto", "shuffle_seed": None}, 0
+    )
+
+
+def test_values_reach_the_tracker_and_the_detector(declared):
+    values, _ = declared(
+        "pre_roll:=0.5",
+        "instruction_change:=end",
+        "episode_timeout:=30.0",
+        "detector:=my.module:load",
+        "shuffle_seed:=7",
+        "detector_threads:=2",
+    )
+    config = TrackerConfig(**tracker_settings(values))
+    assert config.pre_roll_ns == 500_000_000
+    assert config.episode_timeout_ns == 30_000_000_000
+    assert config.instruction_change is InstructionChange.END
+    expected = DetectorSpec("my.module:load", {"device": "auto", "shuffle_seed": 7}, 2)
+    assert detector_spec(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("slop:=2.0", "parameter slop: 2.0 is not allowed, must be in 0.0..1.0"),
+        ("slop:=1", r"parameter slop: 1 is not a number with a decimal point \(1.0\)"),
+        ("queue_size:=0", "parameter queue_size: 0 is not allowed, must be in 1..1000"),
+        ("queue_size:=2.5", "parameter queue_size: 2.5 is not an integer"),
+        ("image_transport:=ffmpeg", "'ffmpeg' is not allowed, must be one of raw, compressed"),
+        ("detector:=''", "parameter detector: '' is not allowed, must not be empty"),
+        ("detector:=7", "parameter detector: 7 is not a text"),
+        ("in_process:=1", "parameter in_process: 1 is not true or false"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_it(declared, argument, text):
+    with pytest.raises(ConfigError, match=text) as caught:
+        declared(argument)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_are_described_bounded_and_read_only(declared):
+    _, node = declared()
+    for name, row in PARAMETERS.items():
+        descriptor = node.describe_parameter(name)
+        assert descriptor.description == row.description
+        assert descriptor.read_only
+        ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
+        assert [(r.from_value, r.to_value) for r in ranges] == ([row.bounds] if row.bounds else [])
+        number = isinstance(row.default, int | float) and not isinstance(row.default, bool)
+        assert (row.bounds is not None) == number, f"{name} has no bounds"
+
+
+def test_the_configuration_file_has_every_parameter_with_its_default():
+    text = (ROOT / "config" / "monitor.yaml").read_text()
+    (section,) = yaml.safe_load(text).values()
+    assert section["ros__parameters"] == {n: row.default for n, row in PARAMETERS.items()}
+
+
+def test_the_documentation_has_every_parameter():
+    text = (ROOT / "docs" / "interfaces.md").read_text()
+    for name, row in PARAMETERS.items():
+        default = str(row.default).lower() if isinstance(row.default, bool) else row.default
+        assert f"| `{name}` | `{default}` |" in text, name
