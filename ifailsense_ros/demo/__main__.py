@@ -17,7 +17,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,7 +42,7 @@ from ifailsense_ros.demo.show import (
 _ROOT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 120.0
 _PATIENCE_S = 60.0
-_COMPLETE_S = 2.0
+_COMPLETE_S = 5.0
 SHUFFLE_SEED = 0
 
 
@@ -60,6 +61,8 @@ class Demo:
         self._by_id = {str(r.episode.episode_id): r for r in self.records}
         self._arrived: list[tuple[float, Record]] = []
         self._printed = 0
+        self._unpictured: deque[Record] = deque()
+        self._montages: deque[dict[str, Any]] = deque()
 
     def run(self, processes: Processes) -> None:
         """Start everybody, play everything, show what comes back.
@@ -147,15 +150,11 @@ class Demo:
             if record is not None and record.verdict is None:
                 record.verdict = item
                 self._arrived.append((time.monotonic(), record))
+                self._unpictured.append(record)
         elif item["kind"] == "montage":
-            # The twin of an episode has the same stamps, but its verdict comes later.
-            waiting = [
-                r
-                for _, r in self._arrived
-                if r.picture is None and r.verdict and r.verdict["stamp_ns"] == item["stamp_ns"]
-            ]
-            if waiting:
-                waiting[0].picture = self._keep(waiting[0].episode, Path(item["path"]))
+            self._montages.append(item)
+        for record, path in match_montages(self._unpictured, self._montages):
+            record.picture = self._keep(record.episode, Path(path))
 
     def _keep(self, episode: DemoEpisode, raw: Path) -> Path | None:
         """The monitor's own montage, under the episode's name and with the truth below."""
@@ -177,6 +176,25 @@ class Demo:
                 return
             self._printed += 1
             print_record(self.console, self._printed, record)
+
+
+def match_montages(
+    records: deque[Record], montages: deque[dict[str, Any]]
+) -> Iterator[tuple[Record, str]]:
+    """Bring verdicts and montages together; both queues lose what was matched.
+
+    A montage has no episode id, and twins have the same stamps. But the monitor publishes a verdict
+    and then its montage, in the same order, and each topic keeps its order on the way; only which
+    of the two topics is heard first is open.
+    """
+    while records and montages:
+        stamp_ns = montages[0]["stamp_ns"]
+        stamps = [r.verdict["stamp_ns"] for r in records if r.verdict is not None]
+        if stamp_ns not in stamps:
+            return  # its verdict is still on the way
+        for _ in range(stamps.index(stamp_ns)):
+            records.popleft()  # a verdict whose montage was lost
+        yield records.popleft(), montages.popleft()["path"]
 
 
 def _is_complete(record: Record) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from ifailsense_ros.core.errors import BagError
 from ifailsense_ros.core.verdict import Outcome
+from ifailsense_ros.demo.__main__ import match_montages
 from ifailsense_ros.demo.episodes import DemoEpisode, load_episodes
 from ifailsense_ros.demo.processes import ChildDied, Processes
 from ifailsense_ros.demo.show import (
@@ -231,6 +233,33 @@ def test_contact_sheet_holds_every_picture() -> None:
     for i in range(5):
         assert (sheet == 10 * i).all(2).sum() == (20 + i) * 30
     assert captioned(pictures[0], "truth").shape[0] > 20
+
+
+def _match(verdict_stamps: list[int], montage_stamps: list[int]) -> tuple[list, int, int]:
+    records = deque()
+    for number, stamp in enumerate(verdict_stamps):
+        records.append(_record(Outcome.SUCCESS, "SUCCESS"))
+        records[-1].verdict = {"stamp_ns": stamp, "number": number}
+    montages = deque({"stamp_ns": s, "path": str(n)} for n, s in enumerate(montage_stamps))
+    found = [(r.verdict["number"], int(path)) for r, path in match_montages(records, montages)]
+    return found, len(records), len(montages)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "montages", "found", "left"),
+    [
+        ([7, 7, 8], [7, 7, 8], [(0, 0), (1, 1), (2, 2)], (0, 0)),
+        ([7], [], [], (1, 0)),
+        ([], [7], [], (0, 1)),  # the montage is heard first, and waits for its verdict
+        ([6], [7], [], (1, 1)),
+        ([7], [7, 7], [(0, 0)], (0, 1)),
+        ([6, 7, 8], [7, 8], [(1, 0), (2, 1)], (0, 0)),  # the first montage was lost
+    ],
+)
+def test_montages_find_their_verdicts(
+    verdicts: list[int], montages: list[int], found: list, left: tuple[int, int]
+) -> None:
+    assert _match(verdicts, montages) == (found, *left)
 
 
 # --- the bags -------------------------------------------------------------------------------------
