@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a planner does with the monitor's verdicts. An example to copy; it moves nothing.
 
-    ros2 run ... or: python examples/replanner.py --ros-args -p monitor:=/monitor
+    python examples/replanner.py --ros-args -p monitor:=/monitor
 
 It prints one line per verdict: what a planner of yours would do next.
 
