@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 import cv2
-from conftest import make_image
+from ros_peer import make_image
 from sensor_msgs.msg import CompressedImage
 
 from ifailsense_ros.core.errors import ConfigError, ImageError

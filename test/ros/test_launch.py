@@ -7,7 +7,7 @@ import importlib.util
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from conftest import ROOT
+from ros_peer import ROOT
 
 LAUNCH_FILE = ROOT / "launch" / "monitor.launch.py"
 DOCUMENTED = (ROOT / "docs" / "interfaces.md").read_text()

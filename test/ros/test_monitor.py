@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 import doubles
-from conftest import make_image
+from ros_peer import make_image
 
 from ifailsense_ros.core.images import decode_image
 from ifailsense_ros.msg import DetectorVote, EpisodeEvent, FailureVerdict

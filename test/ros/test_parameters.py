@@ -8,8 +8,8 @@ pytest.importorskip("rclpy")
 
 import rclpy
 import yaml
-from conftest import ROOT
 from rclpy.node import Node
+from ros_peer import ROOT
 
 from ifailsense_ros.core.effects import InstructionChange, TrackerConfig
 from ifailsense_ros.core.errors import ConfigError

@@ -13,7 +13,7 @@ from pathlib import Path
 import doubles
 import numpy as np
 import pytest
-from conftest import ROOT, child_environment
+from ros_peer import ROOT, child_environment
 
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.verdict import Outcome, Reason
