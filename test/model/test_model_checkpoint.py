@@ -143,6 +143,7 @@ def with_adapter(checkpoint, tmp_path, dino):
     """(folder, what the trainer's PeftModel gives, what the base alone gives)."""
     model, processor = dino
     base = _pass(model, processor)
+    model.name_or_path = str(tmp_path / "source")  # as from_pretrained sets it; peft writes it
     adapted = _adapted(model)
     config = base_config()
     folder = tmp_path / "adapted"
