@@ -91,7 +91,9 @@ ActionServer(node, CheckEpisode, "check", lambda goal: None)
 rclpy.shutdown()
 print(f"messages, action and Python from {share.parents[1]}")
 PYTHON
-executable="$work/install/ifailsense_ros/lib/ifailsense_ros/ifailsense"
-python "$executable" --help > "$work/help.txt"
-head -n 1 "$work/help.txt"
+# What `ros2 run` would start.
+for executable in ifailsense ifailsense_monitor; do
+  "$work/install/ifailsense_ros/lib/ifailsense_ros/$executable" --help > "$work/help.txt"
+  head -n 1 "$work/help.txt"
+done
 echo "== $distro: passed"
