@@ -17,7 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -163,11 +163,13 @@ class MonitorNode(Node):
         self.create_subscription(String, "instruction", self._on_instruction, instruction_qos)
         self.create_subscription(EpisodeEvent, "episode", self._on_episode, RELIABLE_QOS)
         for camera in self._cameras:
+            # rclpy writes overrides into the profile it is given: one of its own for each.
+            sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
             self.create_subscription(
                 CompressedImage if compressed else Image,
                 f"{camera}/image" + ("/compressed" if compressed else ""),
                 lambda message, camera=camera: self._on_image(camera, message),
-                qos_profile_sensor_data,
+                sensor_data,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
 

@@ -20,7 +20,8 @@ S = 1000 * MS
 
 def child_environment(**extra: str) -> dict[str, str]:
     """For processes that import from the tree and this folder."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), **extra}
+    path = [str(ROOT), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **extra}
 
 
 class MonitorProcess:

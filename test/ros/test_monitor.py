@@ -291,6 +291,51 @@ def test_a_full_queue_refuses_the_newest(peer_factory, start_monitor):
     assert (verdict.verdict, verdict.instruction) == (R.SUCCESS, "lift")
 
 
+def test_simulated_time(peer_factory, start_monitor):
+    """Episodes in the time of /clock; a simulation that starts anew ends the running one."""
+    from rosgraph_msgs.msg import Clock
+
+    monitor = start_monitor("use_sim_time:=true", "end_grace:=0.2")
+    peer = peer_factory()
+    peer.stamp_ns = 50 * 10**9
+    clock = peer.node.create_publisher(Clock, "/clock", 10)
+
+    def tick():
+        clock.publish(Clock(clock=conversions.to_time(peer.stamp_ns)))
+        peer.spin(0.2)
+
+    peer.connect(monitor)
+    peer.until(clock.get_subscription_count, 10.0, monitor)
+    tick()
+    peer.episode("lift")
+    assert peer.next_verdict(monitor).verdict == R.SUCCESS
+    tick()
+    peer.event(1, None, "lift")
+    peer.film(10)
+    tick()
+    peer.stamp_ns = 10**9
+    tick()
+    verdict = peer.next_verdict(monitor)
+    assert verdict.reason_code == R.REASON_CLOCK_JUMPED
+    assert "the ROS clock went back" in verdict.reason
+    peer.episode("lift")
+    assert peer.next_verdict(monitor).verdict == R.SUCCESS
+
+
+def test_the_quality_of_service_of_the_cameras_can_be_overridden(peer_factory, start_monitor):
+    monitor = start_monitor(
+        "qos_overrides./exo/image.subscription.reliability:=reliable",
+        "qos_overrides./exo/image.subscription.depth:=20",
+    )
+    peer = peer_factory()
+    peer.connect(monitor)
+    (exo,) = peer.node.get_subscriptions_info_by_topic("/exo/image")
+    (gripper,) = peer.node.get_subscriptions_info_by_topic("/gripper/image")
+    assert exo.qos_profile.reliability.name == "RELIABLE"
+    assert gripper.qos_profile.reliability.name == "BEST_EFFORT"
+    assert "is unknown" not in monitor.output
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_settles_everything(peer_factory, start_monitor, stop):
     """Judged, queued and running: each gets its verdict before the process ends, quickly."""
