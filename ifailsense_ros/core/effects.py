@@ -46,7 +46,7 @@ class TrackerConfig:
             is not ready.
         episode_timeout_ns: steady clock; a running episode ends by itself; 0: never.
         queue_size: episodes that may wait for judgement.
-        buffer_capacity: keyframe candidates kept per episode.
+        buffer_capacity: keyframe candidates kept per episode, at least 2 T; 0: 16 T.
         recent_count: most undecoded pairs kept for late START and END events.
         recent_span_ns: stamps; undecoded pairs are kept for this long.
         jump_back_ns: stamps; a camera (or START) this much older than its newest means that time
@@ -66,7 +66,7 @@ class TrackerConfig:
     detector_start_timeout_ns: int = 120 * SECOND
     episode_timeout_ns: int = 0
     queue_size: int = 8
-    buffer_capacity: int = 64
+    buffer_capacity: int = 0
     recent_count: int = 32
     recent_span_ns: int = 1 * SECOND
     jump_back_ns: int = 1 * SECOND
@@ -78,7 +78,7 @@ class TrackerConfig:
             )
         if not self.cameras:
             raise ValueError("cameras: at least one is needed")
-        if self.buffer_capacity < 2 * self.num_keyframes:
+        if 0 < self.buffer_capacity < 2 * self.num_keyframes:
             raise ValueError(
                 f"buffer_capacity is {self.buffer_capacity}, "
                 f"must be at least {2 * self.num_keyframes} for {self.num_keyframes} keyframes"
@@ -89,6 +89,11 @@ class TrackerConfig:
         for name in vars(self):
             if name.endswith("_ns") and getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
+
+    @property
+    def candidates(self) -> int:
+        """`buffer_capacity`, with its default filled in."""
+        return self.buffer_capacity or 16 * self.num_keyframes
 
 
 @dataclass(frozen=True, eq=False)

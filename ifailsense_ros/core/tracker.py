@@ -145,7 +145,7 @@ class Tracker:
             started_now=self._now,
             named_until=self._now + config.instruction_grace_ns,
             recording=Recording(
-                stamp_ns, config.pre_roll_ns, config.num_keyframes, config.buffer_capacity
+                stamp_ns, config.pre_roll_ns, config.num_keyframes, config.candidates
             ),
             absent_cameras=set(self._cameras.silent(config.cameras, silent_since)),
         )

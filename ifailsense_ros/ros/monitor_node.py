@@ -35,10 +35,9 @@ from ifailsense_ros.core.effects import (
 )
 from ifailsense_ros.core.episode import POV_NAMES
 from ifailsense_ros.core.errors import ImageError
-from ifailsense_ros.core.montage import MontageGeometry, annotate, compose, fit_cell
+from ifailsense_ros.core.montage import MontageGeometry, fit_cell
 from ifailsense_ros.core.pairing import Pair
 from ifailsense_ros.core.tracker import Tracker
-from ifailsense_ros.core.verdict import Outcome
 from ifailsense_ros.model.handle import (
     Answer,
     DetectorHandle,
@@ -49,20 +48,15 @@ from ifailsense_ros.model.handle import (
     WorkerEvent,
 )
 from ifailsense_ros.model.worker import DetectorWorker
-from ifailsense_ros.msg import EpisodeEvent, FailureVerdict
+from ifailsense_ros.msg import EpisodeEvent
 from ifailsense_ros.ros import conversions, diagnostics, parameters
 from ifailsense_ros.ros.image_source import Synchronizer, make_decoder, make_synchronizer
+from ifailsense_ros.ros.outputs import Outputs
 
 NAME = "monitor"
 
-# Deep enough that nothing is lost when many episodes are settled at once.
-RELIABLE_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED_QOS = QoSProfile(
-    depth=100,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-PICTURE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# Deep enough for a planner that sends many events at once.
+EVENT_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 _TICK_S = 0.05
 _SILENT_NS = 5 * SECOND
@@ -117,16 +111,11 @@ class MonitorNode(Node):
         with contextlib.suppress(Exception):
             self._wake.trigger()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the topics are subscribed."""
-        return self._tracker is not None
-
     # --- set-up, once the checkpoint is known ---------------------------------------------------
 
     def _set_up(self, config: CheckpointConfig) -> None:
         values, m = self._values, config.montage
-        self._geometry = MontageGeometry(m.num_pov, m.num_keyframes, m.cell_height, m.cell_width)
+        geometry = MontageGeometry(m.num_pov, m.num_keyframes, m.cell_height, m.cell_width)
         cameras = POV_NAMES[: m.num_pov]
         settings = TrackerConfig(
             num_keyframes=m.num_keyframes,
@@ -134,25 +123,19 @@ class MonitorNode(Node):
             cameras=cameras,
             **parameters.tracker_settings(values),
         )
-        self._tracker = Tracker(settings, shrink=lambda view: fit_cell(view, self._geometry))
         slop_ns = round(values["slop"] * SECOND)
         self._synchronizer: Synchronizer = make_synchronizer(
             values["synchronizer"], cameras, slop_ns, values["pairing_queue"]
         )
         self._cameras = {camera: diagnostics.CameraCounts() for camera in cameras}
-        self._publish_to_topics()
+        scale = values["montage_scale"] if values["publish_montage"] else 0
+        self._outputs = Outputs(self, geometry, scale)
+        self._tracker = Tracker(settings, shrink=lambda view: fit_cell(view, geometry))
         self._subscribe_to_topics()
         threshold = JumpThreshold(min_forward=None, min_backward=_JUMP_BACK, on_clock_change=False)
         self._jump_handle = self.get_clock().create_jump_callback(
             threshold, post_callback=self._on_clock_jump
         )
-
-    def _publish_to_topics(self) -> None:
-        self._verdicts = self.create_publisher(FailureVerdict, "~/verdict", LATCHED_QOS)
-        # Volatile: a planner that starts anew must not act on an old failure.
-        self._failures = self.create_publisher(FailureVerdict, "~/failure", RELIABLE_QOS)
-        self._boundaries = self.create_publisher(EpisodeEvent, "~/episode_events", RELIABLE_QOS)
-        self._montages = self.create_publisher(Image, "~/montage", PICTURE_QOS)
 
     def _subscribe_to_topics(self) -> None:
         compressed = self._values["image_transport"] == "compressed"
@@ -161,7 +144,7 @@ class MonitorNode(Node):
             depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=durability
         )
         self.create_subscription(String, "instruction", self._on_instruction, instruction_qos)
-        self.create_subscription(EpisodeEvent, "episode", self._on_episode, RELIABLE_QOS)
+        self.create_subscription(EpisodeEvent, "episode", self._on_episode, EVENT_QOS)
         for camera in self._cameras:
             # rclpy writes overrides into the profile it is given: one of its own for each.
             sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -210,13 +193,12 @@ class MonitorNode(Node):
         if now_ns > self._last_image_now + _SILENT_NS:
             self._synchronizer.give_up_waiting()
 
-    def settle(self, timeout_s: float = 2.0) -> None:
+    def settle(self, timeout_s: float = 1.5) -> None:
         """Shut down: whatever is open becomes UNKNOWN, SHUT_DOWN; waits until that is heard."""
         if self._tracker is not None:
             self.work()
             self._perform(self._tracker.shut_down(time.monotonic_ns()))
-            for publisher in (self._verdicts, self._boundaries):
-                publisher.wait_for_all_acked(Duration(seconds=timeout_s))
+            self._outputs.wait_for_all_acked(timeout_s)
         self._detector.close()
 
     def _take_event(self, message: EpisodeEvent, now_ns: int) -> list[Effect]:
@@ -267,44 +249,16 @@ class MonitorNode(Node):
             if isinstance(effect, Judge):
                 self._detector.submit(effect.request_id, effect.episode)
             elif isinstance(effect, Publish):
-                self._publish(effect)
+                self._outputs.verdict(effect, self._frame_id())
+                if effect.episode is not None:
+                    self._health.latency_ns = effect.verdict.latency_ns
             elif isinstance(effect, Boundary):
-                message = conversions.to_event_message(effect, self._frame_id())
-                self._boundaries.publish(message)
+                self._outputs.boundary(effect, self._frame_id())
             elif isinstance(effect, ClockJumped):
                 self.get_logger().warning(f"time jumped back: {effect.detail}")
                 self._synchronizer.reset()
             elif isinstance(effect, Abandon):
                 self._restart("a judgement took too long")
-
-    def _publish(self, effect: Publish) -> None:
-        verdict = effect.verdict
-        message = conversions.to_verdict_message(verdict, self._frame_id())
-        self._verdicts.publish(message)
-        judgement = verdict.judgement
-        if judgement.outcome is Outcome.FAILURE:
-            self._failures.publish(message)
-        if effect.episode is not None:
-            self._health.latency_ns = verdict.latency_ns
-        reason = f" {judgement.reason.name}: {judgement.detail}" if judgement.detail else ""
-        self.get_logger().info(
-            f"{judgement.outcome.name}{reason} [{verdict.instruction!r}, "
-            f"{verdict.latency_ns / SECOND:.2f} s]"
-        )
-        if self._values["publish_montage"] and self._montages.get_subscription_count():
-            self._publish_montage(effect)
-
-    def _publish_montage(self, effect: Publish) -> None:
-        if effect.episode is None:
-            montage = np.zeros((0, 0, 3), np.uint8)
-        else:
-            montage = compose(effect.episode, self._geometry)
-        picture = annotate(
-            montage, effect.verdict, self._geometry, scale=self._values["montage_scale"]
-        )
-        stamp_ns = effect.verdict.end_ns
-        message = conversions.to_image_message(picture, stamp_ns, self._frame_id())
-        self._montages.publish(message)
 
     def _frame_id(self) -> str:
         return self._cameras[POV_NAMES[0]].frame_id

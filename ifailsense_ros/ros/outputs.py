@@ -1,0 +1,76 @@
+"""What the monitor publishes: verdicts, failures, boundaries and montages."""
+
+from __future__ import annotations
+
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from ifailsense_ros.core.effects import SECOND, Boundary, Publish
+from ifailsense_ros.core.montage import MontageGeometry, annotate, compose
+from ifailsense_ros.core.verdict import Outcome
+from ifailsense_ros.msg import EpisodeEvent, FailureVerdict
+from ifailsense_ros.ros import conversions
+
+
+class Outputs:
+    """The node's private topics.
+
+    Args:
+        node: whose topics they are.
+        geometry: of the checkpoint's montage.
+        montage_scale: screen pixels per pixel of the montage; 0: no montage is published.
+    """
+
+    def __init__(self, node: Node, geometry: MontageGeometry, montage_scale: int) -> None:
+        self._logger = node.get_logger()
+        self._geometry = geometry
+        self._montage_scale = montage_scale
+        # Deep enough that nothing is lost when many episodes are settled at once.
+        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        latched = QoSProfile(
+            depth=100,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        pictures = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        self._verdicts = node.create_publisher(FailureVerdict, "~/verdict", latched)
+        # Volatile: a planner that starts anew must not act on an old failure.
+        self._failures = node.create_publisher(FailureVerdict, "~/failure", reliable)
+        self._boundaries = node.create_publisher(EpisodeEvent, "~/episode_events", reliable)
+        self._montages = node.create_publisher(Image, "~/montage", pictures)
+
+    def boundary(self, boundary: Boundary, frame_id: str) -> None:
+        """Tell a boundary of an episode."""
+        self._boundaries.publish(conversions.to_event_message(boundary, frame_id))
+
+    def verdict(self, effect: Publish, frame_id: str) -> None:
+        """Publish a final verdict, and its picture if anybody looks."""
+        verdict, judgement = effect.verdict, effect.verdict.judgement
+        message = conversions.to_verdict_message(verdict, frame_id)
+        self._verdicts.publish(message)
+        if judgement.outcome is Outcome.FAILURE:
+            self._failures.publish(message)
+        reason = f" {judgement.reason.name}: {judgement.detail}" if judgement.detail else ""
+        self._logger.info(
+            f"{judgement.outcome.name}{reason} [{verdict.instruction!r}, "
+            f"{verdict.latency_ns / SECOND:.2f} s]"
+        )
+        if self._montage_scale and self._montages.get_subscription_count():
+            self._montage(effect, frame_id)
+
+    def wait_for_all_acked(self, timeout_s: float) -> None:
+        """Until verdicts, failures and boundaries have been heard, or each waited for in vain."""
+        for publisher in (self._verdicts, self._failures, self._boundaries):
+            publisher.wait_for_all_acked(Duration(seconds=timeout_s))
+
+    def _montage(self, effect: Publish, frame_id: str) -> None:
+        if effect.episode is None:
+            montage = np.zeros((0, 0, 3), np.uint8)
+        else:
+            montage = compose(effect.episode, self._geometry)
+        picture = annotate(montage, effect.verdict, self._geometry, scale=self._montage_scale)
+        message = conversions.to_image_message(picture, effect.verdict.end_ns, frame_id)
+        self._montages.publish(message)
