@@ -16,7 +16,7 @@ from ifailsense_ros.core.verdict import Outcome
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of (truth, verdict). UNKNOWN verdicts are kept apart, and are wrong in every metric."""
+    """Counts of (truth, verdict); UNKNOWN is kept apart, and is wrong in accuracy and recall."""
 
     true_success: int = 0
     missed_failure: int = 0

@@ -101,7 +101,7 @@ SIM_TINY = Recipe(
     # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
     # rank and a higher rate.
     stage1=Stage1(
-        Schedule(steps=400, lr=1e-3, warmup=40, weight_decay=0.01, eval_every=50, patience=4),
+        Schedule(steps=800, lr=1e-3, warmup=40, weight_decay=0.01, eval_every=50, patience=8),
         targets=ALL_LINEAR,
         rank=32,
         alpha=64,

@@ -35,7 +35,7 @@ from ifailsense_ros.data.ablation import ABLATIONS, Ablation
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.checkpoint import save_checkpoint
 from ifailsense_ros.model.fs_block import FSBlocks
-from ifailsense_ros.model.tiny import build_tiny, save_tiny
+from ifailsense_ros.model.tiny import build_tiny, encoder_path, save_tiny
 from ifailsense_ros.train import stage0, stage1, stage2
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
@@ -148,6 +148,8 @@ class Run:
             base=self.out / "base",
             adapter=tuned.half(),
             fs_blocks=blocks.half(),
+            # The encoder goes with it, and so does the word on where it comes from.
+            extra_files=[encoder_path().parent.parent / "NOTICE"],
         )
 
     def _inputs(

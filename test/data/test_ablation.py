@@ -38,9 +38,7 @@ def test_the_ablated_episode_fits_the_ablated_montage(name):
 
 def test_blind_models_cannot_tell_what_they_are_blind_to():
     assert same(shown("image_blind", 1), shown("image_blind", 2))
-    assert same(
-        shown("instruction_blind", 1), shown("instruction_blind", 1, "lift the blue block")
-    )
+    assert same(shown("instruction_blind", 1), shown("instruction_blind", 1, "lift the blue block"))
     assert not same(shown("none", 1), shown("none", 2))
     assert not same(shown("image_blind", 1), shown("image_blind", 1, "lift the blue block"))
 
