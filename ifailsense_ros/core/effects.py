@@ -49,6 +49,8 @@ class TrackerConfig:
         buffer_capacity: keyframe candidates kept per episode, at least 2 T; 0: 16 T.
         recent_count: most undecoded pairs kept for late START and END events.
         recent_span_ns: stamps; undecoded pairs are kept for this long.
+        drain_after_ns: steady clock; without any picture for this long, late events are no longer
+            waited for, and the recent pairs are passed on.
         jump_back_ns: stamps; a camera (or START) this much older than its newest means that time
             has jumped back.
     """
@@ -69,6 +71,7 @@ class TrackerConfig:
     buffer_capacity: int = 0
     recent_count: int = 32
     recent_span_ns: int = 1 * SECOND
+    drain_after_ns: int = 5 * SECOND
     jump_back_ns: int = 1 * SECOND
 
     def __post_init__(self) -> None:

@@ -1,9 +1,10 @@
-"""An episode between START and its freezing: what it knows of itself."""
+"""Episodes between START and their freezing: what each knows of itself, and which there are."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ifailsense_ros.core.effects import Boundary, BoundaryKind
@@ -52,17 +53,21 @@ class OpenEpisode:
         self.instruction = text
         return True
 
-    def contradicts(self, text: str, now_ns: int) -> bool:
-        """Whether a text on the topic means that the instruction has changed. Shortly after START
-        it does not: a latched one may arrive late.
+    def agrees(self, text: str, now_ns: int) -> bool:
+        """Whether a text on the topic does not mean that the instruction has changed. Shortly
+        after START it never does: a latched one may arrive late.
         """
-        if now_ns <= self.named_until or not self.instruction:
-            return False
-        return text != self.instruction
+        return now_ns <= self.named_until or not self.instruction or text == self.instruction
 
     def is_named(self, now_ns: int) -> bool:
         """Whether no later text can become its instruction."""
         return self.instruction_given or now_ns >= self.named_until
+
+    def begins_at(self, stamp_ns: int | None, margin_ns: int) -> bool:
+        """Whether it began in the time after a jump to this stamp: START overtook the pictures."""
+        if stamp_ns is None or len(self.recording):
+            return False
+        return abs(self.recording.start_ns - stamp_ns) <= margin_ns
 
     def end(self, kind: BoundaryKind, end_ns: int, now_ns: int) -> Boundary:
         """The episode is over."""
@@ -79,3 +84,45 @@ class OpenEpisode:
         return Episode(
             self.episode_id, self.instruction, to_keyframes(frames), start_ns, self.end_ns
         )
+
+
+class OpenEpisodes:
+    """At most one episode is running; several may be ending.
+
+    Args:
+        counters: of events that address no running episode; shared with the tracker.
+    """
+
+    def __init__(self, counters: Counter[str]) -> None:
+        self.running: OpenEpisode | None = None
+        self.ending: list[OpenEpisode] = []
+        self._counters = counters
+        self._ended_ids: deque[uuid.UUID] = deque(maxlen=32)
+
+    def __iter__(self) -> Iterator[OpenEpisode]:
+        yield from self.ending
+        if self.running:
+            yield self.running
+
+    def addressed(self, event: str, episode_id: uuid.UUID | None) -> OpenEpisode | None:
+        """The running episode if the event means it; otherwise the event is counted."""
+        if self.running and episode_id in (None, self.running.episode_id):
+            self._counters[f"{event}s"] += 1
+            return self.running
+        if episode_id in self._ended_ids:
+            self._counters[f"{event}_repeated"] += 1
+        else:
+            self._counters[f"{event}_other_id" if self.running else f"{event}_without_start"] += 1
+        return None
+
+    def over(self) -> None:
+        """The running episode runs no more."""
+        assert self.running is not None
+        self._ended_ids.append(self.running.episode_id)
+        self.running = None
+
+    def take_ending(self, ready: Callable[[OpenEpisode], bool]) -> list[OpenEpisode]:
+        """Remove the ending episodes that are ready; returns them, oldest first."""
+        taken = [episode for episode in self.ending if ready(episode)]
+        self.ending = [episode for episode in self.ending if episode not in taken]
+        return taken

@@ -189,11 +189,12 @@ class FateCounter:
         """A pair leaves the ring. `unneeded` is what it counts as if it was never decoded."""
         self._add(frame, unneeded if frame.fate == DECIMATED else frame.fate, 1)
 
-    def recount(self, frame: Frame) -> None:
-        """A pair that was counted before has been decoded since."""
-        if frame.counted is not None and frame.counted != frame.fate:
-            self._add(frame, frame.counted, -1)
-            self._add(frame, frame.fate, 1)
+    def recount(self, frames: Iterable[Frame]) -> None:
+        """Pairs that may have been counted before have been decoded since."""
+        for frame in frames:
+            if frame.counted is not None and frame.counted != frame.fate:
+                self._add(frame, frame.counted, -1)
+                self._add(frame, frame.fate, 1)
 
     def _add(self, frame: Frame, fate: str, amount: int) -> None:
         frame.counted = fate

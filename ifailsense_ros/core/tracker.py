@@ -10,13 +10,12 @@ belongs to an episode; steady time (`now_ns`) decides how long is waited for any
 from __future__ import annotations
 
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 
 from ifailsense_ros.core import unjudged
 from ifailsense_ros.core.cameras import CameraWatch
 from ifailsense_ros.core.effects import (
-    SECOND,
     BoundaryKind,
     ClockJumped,
     Effect,
@@ -25,7 +24,7 @@ from ifailsense_ros.core.effects import (
     TrackerConfig,
 )
 from ifailsense_ros.core.judging import JudgementQueue
-from ifailsense_ros.core.open_episode import OpenEpisode
+from ifailsense_ros.core.open_episode import OpenEpisode, OpenEpisodes
 from ifailsense_ros.core.prompt import normalise_instruction
 from ifailsense_ros.core.recording import (
     Decode,
@@ -36,9 +35,6 @@ from ifailsense_ros.core.recording import (
     Shrink,
 )
 from ifailsense_ros.core.verdict import Judgement
-
-# Without any picture for this long (steady), no late event is waited for: the ring is emptied.
-_DRAIN_AFTER_NS = 5 * SECOND
 
 
 class Tracker:
@@ -64,27 +60,23 @@ class Tracker:
         self.fates = FateCounter()
         self._shrink = shrink or (lambda view: view)
         self._new_id = new_id
-        self._now = 0
-        self._active = True
-        self._shut_down = False
-        self._last_request = 0
+        self._now = self._last_request = 0
+        self._active, self._shut_down = True, False
         self._instruction = ""
         self._cameras = CameraWatch()
         self._recent = RecentPairs(config.recent_count, config.recent_span_ns)
-        self._running: OpenEpisode | None = None
-        self._ending: list[OpenEpisode] = []
+        self._episodes = OpenEpisodes(self.counters)
         self._queue = JudgementQueue(config, self.counters)
-        self._ended_ids: deque[uuid.UUID] = deque(maxlen=32)
 
     @property
     def running_id(self) -> uuid.UUID | None:
         """Id of the running episode."""
-        return self._running.episode_id if self._running else None
+        return self._episodes.running.episode_id if self._episodes.running else None
 
     @property
     def waiting(self) -> int:
         """Episodes after END that are not being judged yet."""
-        return len(self._ending) + len(self._queue)
+        return len(self._episodes.ending) + len(self._queue)
 
     @property
     def buffered_pairs(self) -> int:
@@ -94,12 +86,12 @@ class Tracker:
     @property
     def candidates(self) -> int:
         """Keyframe candidates held for the running episode."""
-        return len(self._running.recording) if self._running else 0
+        return len(self._episodes.running.recording) if self._episodes.running else 0
 
     @property
     def idle(self) -> bool:
         """No episode is running, ending, queued or being judged."""
-        return not (self._running or self.waiting or self._queue.busy)
+        return not (self._episodes.running or self.waiting or self._queue.busy)
 
     def stamp_now(self, otherwise_ns: int) -> int:
         """The newest header stamp of any camera: "now" in the time of the stamps."""
@@ -123,21 +115,20 @@ class Tracker:
         if not self._active:
             self.counters["start_while_inactive"] += 1
             return effects
-        if self._running and episode_id == self._running.episode_id:
+        running = self._episodes.running
+        if running and episode_id == running.episode_id:
             self.counters["start_repeated"] += 1
             return effects
-        if self._running:
-            effects += self._give_up(
-                self._running, unjudged.superseded(), BoundaryKind.END, stamp_ns
-            )
+        if running:
+            verdict = unjudged.superseded()
+            effects += self._give_up(running, verdict, BoundaryKind.END, stamp_ns)
         if self._cameras.is_before(stamp_ns, self.config.jump_back_ns):
             # A bag that loops: its START is older than the last pictures of the round before.
             effects += self._jump("START is stamped before the newest pictures", stamp_ns)
-        config = self.config
-        given = normalise_instruction(instruction)
+        config, given = self.config, normalise_instruction(instruction)
         self._last_request += 1
         silent_since = self._now - config.camera_silent_ns
-        self._running = OpenEpisode(
+        self._episodes.running = started = OpenEpisode(
             request_id=self._last_request,
             episode_id=episode_id or self._new_id(),
             instruction=given or self._instruction,
@@ -150,13 +141,12 @@ class Tracker:
             absent_cameras=set(self._cameras.silent(config.cameras, silent_since)),
         )
         self.counters["starts"] += 1
-        effects.append(self._running.boundary(BoundaryKind.START, stamp_ns))
-        return effects
+        return [*effects, started.boundary(BoundaryKind.START, stamp_ns)]
 
     def end(self, stamp_ns: int, now_ns: int, episode_id: uuid.UUID | None = None) -> list[Effect]:
         """END of the running episode. With another id, twice, or without START: only counted."""
         effects = self._due(now_ns)
-        episode = self._addressed("end", episode_id)
+        episode = self._episodes.addressed("end", episode_id)
         return effects + (self._end(episode, stamp_ns) if episode else [])
 
     def abort(
@@ -164,7 +154,7 @@ class Tracker:
     ) -> list[Effect]:
         """The running episode was given up: UNKNOWN, ABORTED."""
         effects = self._due(now_ns)
-        episode = self._addressed("abort", episode_id)
+        episode = self._episodes.addressed("abort", episode_id)
         if episode is None:
             return effects
         return effects + self._give_up(episode, unjudged.aborted(), BoundaryKind.ABORT, stamp_ns)
@@ -175,12 +165,10 @@ class Tracker:
         self._instruction = text = normalise_instruction(text)
         if not text:
             return effects
-        for episode in self._ending:
+        for episode in self._episodes.ending:
             episode.name(text, self._now)
-        running = self._running
-        if running is None or running.name(text, self._now):
-            return effects
-        if not running.contradicts(text, self._now):
+        running = self._episodes.running
+        if running is None or running.name(text, self._now) or running.agrees(text, self._now):
             return effects
         self.counters["instruction_changed"] += 1
         if self.config.instruction_change is InstructionChange.END:
@@ -214,7 +202,7 @@ class Tracker:
         if self._cameras.is_before(stamp_ns, self.config.jump_back_ns, camera):
             effects += self._jump(f"the stamps of camera {camera} went back in time", stamp_ns)
         self._cameras.heard(camera, self._now, stamp_ns)
-        for episode in self._open():
+        for episode in self._episodes:
             episode.absent_cameras.discard(camera)
         return effects
 
@@ -223,7 +211,7 @@ class Tracker:
         effects = self._due(now_ns)
         self._cameras.heard(camera, self._now)
         self.counters["bad_images"] += 1
-        for episode in self._open():
+        for episode in self._episodes:
             episode.absent_cameras.discard(camera)
             episode.recording.note_fault(f"camera {camera}: {detail}")
         return effects
@@ -264,37 +252,26 @@ class Tracker:
         """What falls due by `now_ns`; deadlines come before the event that is handled now."""
         self._now = max(self._now, now_ns)
         effects: list[Effect] = []
-        timeout, running = self.config.episode_timeout_ns, self._running
+        timeout, running = self.config.episode_timeout_ns, self._episodes.running
         if running and timeout and self._now >= running.started_now + timeout:
             self.counters["episode_timeouts"] += 1
             effects += self._end(running, self._last_stamp(running))
         effects += self._freeze_ready()
         effects += self._queue.due(self._now)
-        if self._now >= self._cameras.last_heard(self._now) + _DRAIN_AFTER_NS:
+        if self._now >= self._cameras.last_heard(self._now) + self.config.drain_after_ns:
             self._pass_on(self._recent.clear())
         return effects
 
-    def _addressed(self, event: str, episode_id: uuid.UUID | None) -> OpenEpisode | None:
-        """The running episode if the event means it; otherwise the event is counted."""
-        if self._running and episode_id in (None, self._running.episode_id):
-            self.counters[f"{event}s"] += 1
-            return self._running
-        if episode_id in self._ended_ids:
-            self.counters[f"{event}_repeated"] += 1
-        else:
-            self.counters[f"{event}_other_id" if self._running else f"{event}_without_start"] += 1
-        return None
-
     def _end(self, episode: OpenEpisode, end_ns: int) -> list[Effect]:
         full = self.waiting >= self.config.queue_size
-        self._over(episode)
+        self._episodes.over()
         effects: list[Effect] = [episode.end(BoundaryKind.END, end_ns, self._now)]
         if full:
             return [*effects, self._settle(episode, unjudged.queue_full(self.config))]
         episode.silent_cameras = self._cameras.silent(
             self.config.cameras, self._now - self.config.camera_silent_ns
         )
-        self._ending.append(episode)
+        self._episodes.ending.append(episode)
         return effects + self._freeze_ready()
 
     def _give_up(
@@ -306,12 +283,8 @@ class Tracker:
     ) -> list[Effect]:
         """Settle the running episode without judging it."""
         stamp_ns = self._last_stamp(episode) if stamp_ns is None else stamp_ns
-        self._over(episode)
+        self._episodes.over()
         return [episode.end(kind, stamp_ns, self._now), self._settle(episode, verdict)]
-
-    def _over(self, episode: OpenEpisode) -> None:
-        self._running = None
-        self._ended_ids.append(episode.episode_id)
 
     def _settle(self, episode: OpenEpisode, judgement: Judgement) -> Publish:
         latency = self._now - episode.ended_now
@@ -320,16 +293,15 @@ class Tracker:
     def _settle_all(self, judgement: Judgement) -> list[Effect]:
         self._active = False
         effects = self._queue.settle_all(judgement, self._now)
-        effects += [self._settle(episode, judgement) for episode in self._ending]
-        self._ending.clear()
-        if self._running:
-            effects += self._give_up(self._running, judgement, BoundaryKind.ABORT)
+        ending = self._episodes.take_ending(lambda _: True)
+        effects += [self._settle(episode, judgement) for episode in ending]
+        if self._episodes.running:
+            effects += self._give_up(self._episodes.running, judgement, BoundaryKind.ABORT)
         return effects
 
     def _freeze_ready(self) -> list[Effect]:
         effects: list[Effect] = []
-        for episode in [e for e in self._ending if self._is_complete(e)]:
-            self._ending.remove(episode)
+        for episode in self._episodes.take_ending(self._is_complete):
             effects += self._freeze(episode)
         return effects
 
@@ -340,8 +312,7 @@ class Tracker:
 
     def _freeze(self, episode: OpenEpisode) -> list[Effect]:
         frames = episode.recording.freeze(self._recent, self.config.min_keyframes)
-        for frame in frames:
-            self.fates.recount(frame)
+        self.fates.recount(frames)
         verdict = unjudged.why(self.config, episode, frames, self._cameras.stamps_ns)
         if verdict is not None:
             return [self._settle(episode, verdict)]
@@ -351,13 +322,10 @@ class Tracker:
 
     # --- pairs, stamps and instructions ---------------------------------------------------------
 
-    def _open(self) -> list[OpenEpisode]:
-        return [*self._ending, self._running] if self._running else list(self._ending)
-
     def _pass_on(self, frames: list[Frame]) -> None:
         """Pairs leave the ring: to the episodes they belong to, or nowhere."""
         for frame in frames:
-            for episode in self._open():
+            for episode in self._episodes:
                 episode.recording.take(frame)
             self.fates.count(frame)
 
@@ -365,23 +333,16 @@ class Tracker:
         self.counters["clock_jumps"] += 1
         effects: list[Effect] = [ClockJumped(detail)]
         # What has ended loses nothing: no pair of the time before can still come.
-        ending, self._ending = self._ending, []
-        for episode in ending:
+        for episode in self._episodes.take_ending(lambda _: True):
             effects += self._freeze(episode)
         for frame in self._recent.clear():
             self.fates.count(frame, unneeded="clock_jump")
-        running = self._running
-        if running and not self._begins_at(running, to_ns):
+        running = self._episodes.running
+        if running and not running.begins_at(to_ns, self.config.jump_back_ns):
             verdict = unjudged.clock_jumped(detail)
             effects += self._give_up(running, verdict, BoundaryKind.ABORT)
         self._cameras.forget_stamps()
         return effects
-
-    def _begins_at(self, episode: OpenEpisode, to_ns: int | None) -> bool:
-        """Whether an episode began in the time after a jump: its START overtook the pictures."""
-        if to_ns is None or len(episode.recording):
-            return False
-        return abs(episode.recording.start_ns - to_ns) <= self.config.jump_back_ns
 
     def _last_stamp(self, episode: OpenEpisode) -> int:
         start_ns = episode.recording.start_ns

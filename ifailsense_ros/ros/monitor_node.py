@@ -59,7 +59,6 @@ NAME = "monitor"
 EVENT_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 _TICK_S = 0.05
-_SILENT_NS = 5 * SECOND
 _JUMP_BACK = Duration(seconds=-1)
 
 
@@ -190,7 +189,7 @@ class MonitorNode(Node):
             self._perform(handle(*arguments))
         now_ns = time.monotonic_ns()
         self._perform(self._tracker.tick(now_ns))
-        if now_ns > self._last_image_now + _SILENT_NS:
+        if now_ns > self._last_image_now + self._tracker.config.drain_after_ns:
             self._synchronizer.give_up_waiting()
 
     def settle(self, timeout_s: float = 1.5) -> None:
