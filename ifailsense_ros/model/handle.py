@@ -13,12 +13,15 @@ import queue
 import re
 import threading
 import traceback
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
 from ifailsense_ros.core.checkpoint import CheckpointConfig
-from ifailsense_ros.core.episode import Episode
+from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.core.verdict import Judgement, Reason
 
@@ -118,6 +121,17 @@ def make_detector(factory: str, kwargs: Mapping[str, Any]) -> Any:
     return create(**kwargs)
 
 
+def warm_up(detector: Any) -> None:
+    """Judge black pictures once: the first pass allocates, and on a GPU compiles, for seconds.
+    What comes of it is ignored; a fault will show again with a real episode.
+    """
+    m = detector.config.montage
+    black = np.zeros((m.cell_height, m.cell_width, 3), np.uint8)
+    keyframes = tuple(Keyframe(i, (black,) * m.num_pov) for i in range(m.num_keyframes))
+    with contextlib.suppress(Exception):
+        detector.judge(Episode(uuid.UUID(int=0), "warm up", keyframes, 0, m.num_keyframes))
+
+
 def one_line(error: BaseException) -> str:
     """An exception's text as one line; its type too unless the text was written for people."""
     text = " ".join(str(error).split())
@@ -188,6 +202,7 @@ class InProcessDetector:
     def _run(self) -> None:
         try:
             detector = make_detector(self._spec.factory, self._spec.kwargs)
+            warm_up(detector)
             ready = Ready(detector.model_id, detector.config)
         except Exception as error:
             self._tell(0, LoadFailed(one_line(error)))

@@ -34,6 +34,7 @@ from ifailsense_ros.model.handle import (
     judge_safely,
     make_detector,
     one_line,
+    warm_up,
 )
 
 _FD = "IFAILSENSE_WORKER_FD"
@@ -188,6 +189,7 @@ def _serve(connection: Connection) -> None:
     spec: DetectorSpec = connection.recv()
     try:
         detector = make_detector(spec.factory, spec.kwargs)
+        warm_up(detector)
         connection.send(Ready(detector.model_id, detector.config))
     except Exception as error:
         connection.send(LoadFailed(one_line(error)))

@@ -6,6 +6,7 @@ would be hard to trust.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,7 +191,9 @@ def detector_spec(values: dict[str, Any]) -> DetectorSpec:
     threads = values["detector_threads"]
     if is_factory(values["detector"]):
         return DetectorSpec(values["detector"], kwargs, threads)
-    return DetectorSpec(kwargs={"spec": values["detector"], **kwargs}, num_threads=threads)
+    spec = DetectorSpec(kwargs={"spec": values["detector"], **kwargs}, num_threads=threads)
+    # The worker's environment says it too, but a detector in this process has no other way.
+    return dataclasses.replace(spec, kwargs={**spec.kwargs, "num_threads": spec.threads()})
 
 
 def check_detector(values: dict[str, Any]) -> None:

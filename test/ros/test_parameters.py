@@ -38,9 +38,9 @@ def declared(domain):
 def test_defaults_are_those_of_the_tracker(declared):
     values, _ = declared()
     assert TrackerConfig(**tracker_settings(values)) == TrackerConfig()
-    assert detector_spec(values) == DetectorSpec(
-        DEFAULT_FACTORY, {"spec": "sim-tiny", "device": "auto", "shuffle_seed": None}, 0
-    )
+    threads = DetectorSpec().threads()
+    kwargs = {"spec": "sim-tiny", "device": "auto", "shuffle_seed": None, "num_threads": threads}
+    assert detector_spec(values) == DetectorSpec(DEFAULT_FACTORY, kwargs, 0)
 
 
 def test_values_reach_the_tracker_and_the_detector(declared):

@@ -25,6 +25,7 @@ from ifailsense_ros.model.handle import (
     LoadFailed,
     Ready,
     is_factory,
+    warm_up,
 )
 from ifailsense_ros.model.worker import DetectorWorker
 
@@ -203,6 +204,25 @@ def test_the_nodes_process_needs_no_torch():
         "assert not {'torch', 'transformers', 'rclpy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], env=child_environment(), cwd=ROOT, check=True)
+
+
+class Recorder(doubles.Double):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def judge(self, episode):
+        self.seen.append(episode)
+        super().judge(episode)
+        raise RuntimeError("not warm yet")
+
+
+def test_it_is_warmed_up_with_an_episode_of_its_own_shape():
+    detector = Recorder()
+    warm_up(detector)  # does not raise
+    (episode,) = detector.seen
+    assert (len(episode.keyframes), episode.num_pov) == (4, 2)
+    assert episode.keyframes[0].views[0].shape == (16, 24, 3)
 
 
 @pytest.mark.parametrize(
