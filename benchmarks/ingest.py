@@ -8,7 +8,7 @@ stream (interleaved, so that a slow minute of the machine hits both). Reported, 
 
 - received = used + decimated + dropped[reason] (+ buffered, what waits at the moment of reading),
   per camera, from its /diagnostics; published - received, what DDS lost, stands apart;
-- growth of its memory (RSS) after the first 10 s, MB a minute;
+- growth of its memory (RSS, the least of each 10 s) after the first 10 s, MB a minute;
 - CPU time (user + system, of the node's process without the detector's) per received image, beside
   the bare subscriber's: median of the runs.
 
@@ -114,8 +114,9 @@ def cpu_s(handle: psutil.Process) -> float:
 def slope_mb_per_min(samples: list[tuple[float, float]]) -> float | None:
     """Growth after the settling time, from (seconds, MB) samples.
 
-    Memory goes up and down with each episode, so the straight line goes through the means of whole
-    episode periods; None with fewer than two.
+    Memory goes up and down with each episode and with each 0.9 MB picture that is in flight, so the
+    straight line goes through the least of each whole episode period, what is never given back;
+    None with fewer than two periods.
     """
     later = np.array([sample for sample in samples if sample[0] >= SETTLE_S])
     if not len(later):
@@ -124,8 +125,8 @@ def slope_mb_per_min(samples: list[tuple[float, float]]) -> float | None:
     whole = [p for p in np.unique(period) if (period == p).sum() >= EPISODE_EVERY_S - 1]
     if len(whole) < 2:
         return None
-    means = [later[period == p, 1].mean() for p in whole]
-    return float(np.polyfit(np.array(whole) * EPISODE_EVERY_S, means, 1)[0] * 60)
+    floor = [later[period == p, 1].min() for p in whole]
+    return float(np.polyfit(np.array(whole) * EPISODE_EVERY_S, floor, 1)[0] * 60)
 
 
 def run_stream(
@@ -237,6 +238,8 @@ def check(all_runs: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
     for transport, runs in all_runs.items():
         for run in runs["node"]:
             for camera, counts in run["cameras"].items():
+                if counts["received"] > run["published"][camera]:
+                    broken.append(f"{transport}, {camera}: somebody else publishes in this domain")
                 if unaccounted(counts):
                     broken.append(f"{transport}, {camera}: {unaccounted(counts)} unaccounted for")
             if run["slope_mb_per_min"] is not None and run["slope_mb_per_min"] >= 1.0:

@@ -38,6 +38,12 @@ def test_what_is_not_accounted_for_is_found() -> None:
     assert broken == ["raw, exo: 1 unaccounted for"]
 
 
+def test_pictures_from_elsewhere_are_noticed() -> None:
+    run = _run(_counts(received=101, used=101), 0.0)
+    broken = ingest.check({"raw": {"node": [run], "bare": []}})
+    assert broken == ["raw, exo: somebody else publishes in this domain"]
+
+
 def test_memory_that_grows_is_found() -> None:
     # 2 MB/min, under a saw-tooth of 20 MB with the period of the episodes, after a large start.
     grown = [100.0 + 2.0 * t / 60 + 2.0 * (t % 10) for t in range(60)]
