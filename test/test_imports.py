@@ -42,6 +42,7 @@ ROS_MODULES = {
     "launch",
     "launch_ros",
     "message_filters",
+    "rcl_interfaces",
     "rclpy",
     "rosbag2_py",
 }

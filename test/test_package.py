@@ -86,6 +86,7 @@ def _is_ros_package(name: str) -> bool:
         "launch",
         "launch_ros",
         "message_filters",
+        "rcl_interfaces",
         "rclpy",
     }
 
