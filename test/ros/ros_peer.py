@@ -52,9 +52,16 @@ class MonitorProcess:
         return self.process.wait(timeout_s)
 
     def close(self) -> None:
-        """End it, however it feels."""
+        """End it: politely first, for a killed participant leaves its shared memory behind, and
+        has been seen to take a peer down with it.
+        """
         with contextlib.suppress(ProcessLookupError):
-            for pid in self.worker_pids() if self.process.poll() is None else []:
+            workers = self.worker_pids() if self.process.poll() is None else []
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+                return
+            for pid in workers:
                 os.kill(pid, 9)
         self.process.kill()
         self.process.wait(10)
