@@ -16,6 +16,7 @@ from ifailsense_ros.data.episode_store import read_shard
 from ifailsense_ros.data.experts import ExpertSet, episode_of
 from ifailsense_ros.data.smf import draw_negative_task
 from ifailsense_ros.train.features import cached_features
+from ifailsense_ros.train.recipes import Sampling
 
 
 class TrainingSet(ExpertSet):
@@ -50,12 +51,19 @@ class TrainingSet(ExpertSet):
         key = {"geometry": asdict(full), "shown": shown}
         return cached_features(model, processor, shards, key, cache)
 
-    def draw(self, rng: np.random.Generator, pictures: int) -> list[tuple[int, str, str]]:
+    def draw(self, rng: np.random.Generator, sampling: Sampling) -> list[tuple[int, str, str]]:
         """Random (index, right instruction, wrong instruction), any phrasing of the set."""
+        if sampling.category_weights:
+            weight = np.array(
+                [sampling.category_weights.get(e.category, 1.0) for e in self.experts]
+            )
+            chosen = rng.choice(len(weight), size=sampling.pictures, p=weight / weight.sum())
+        else:
+            chosen = rng.integers(len(self.experts), size=sampling.pictures)
         drawn = []
-        for i in rng.integers(len(self.experts), size=pictures):
+        for i in chosen:
             expert = self.experts[int(i)]
-            wrong = draw_negative_task(expert, self.categories, rng)
+            wrong = draw_negative_task(expert, self.categories, rng, sampling.hard)
             right_text = self.phrasings.draw(expert.task, rng)
             drawn.append((int(i), right_text, self.phrasings.draw(wrong, rng)))
         return drawn

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.train.loop import Schedule
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which montages and wrong instructions a step sees.
+
+    Attributes:
+        pictures: montages a step; each is seen with a right and a wrong instruction.
+        hard: share of negatives that are the episode's designated one (mostly one attribute away).
+        category_weights: how often a category is drawn, relative to its share; 1 where not named.
+    """
+
+    pictures: int = 16
+    hard: float = 0.5
+    category_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -16,11 +32,12 @@ class Stage0:
     `fail` and the evaluation prompt do not occur in it.
 
     Attributes:
-        pictures: montages a step; each is seen with one caption, one true and one false question.
+        captions: whether each montage is also captioned.
     """
 
     schedule: Schedule
-    pictures: int = 16
+    sampling: Sampling = Sampling()
+    captions: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,6 @@ class Stage1:
         alpha: LoRA's scale is alpha / rank.
         dropout: on the adapter's input.
         train_projector: the paper trains the projector, the authors' release froze it.
-        pictures: montages a step; each is seen with g* and with a wrong instruction.
     """
 
     schedule: Schedule
@@ -43,7 +59,7 @@ class Stage1:
     alpha: int = 32
     dropout: float = 0.05
     train_projector: bool = True
-    pictures: int = 16
+    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)
@@ -76,10 +92,14 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that is needed to make a checkpoint, besides the data."""
+    """All that is needed to make a checkpoint, besides the data.
+
+    Attributes:
+        stage0: its phases, in order; none for a base from a hub.
+    """
 
     name: str
-    stage0: Stage0 | None
+    stage0: tuple[Stage0, ...]
     stage1: Stage1
     stage2: Stage2
     geometry: Geometry = field(default_factory=Geometry)
@@ -95,16 +115,27 @@ PAPER_STAGE1 = Stage1(
 )
 RELEASE_STAGE1 = replace(PAPER_STAGE1, targets=ALL_LINEAR, train_projector=False)
 
+# Colours and verbs are learned first. What is left then is left and right, in two categories.
+LEFT_RIGHT = Sampling(pictures=24, hard=0.9, category_weights={"rotating": 3.0, "pushing": 3.0})
+
 SIM_TINY = Recipe(
     name="sim-tiny",
-    stage0=Stage0(Schedule(steps=1500, lr=1e-3, warmup=100, eval_every=100)),
+    stage0=(
+        Stage0(Schedule(steps=1500, lr=1e-3, warmup=100, eval_every=100, patience=8)),
+        Stage0(
+            Schedule(steps=600, lr=3e-4, warmup=30, eval_every=75, patience=4),
+            sampling=LEFT_RIGHT,
+            captions=False,
+        ),
+    ),
     # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
-    # rank and a higher rate.
+    # rank and a higher rate. A rate of 1e-3 wrecks it, though: what it knew of verbs was gone.
     stage1=Stage1(
-        Schedule(steps=800, lr=1e-3, warmup=40, weight_decay=0.01, eval_every=50, patience=8),
+        Schedule(steps=300, lr=2e-4, warmup=30, weight_decay=0.01, eval_every=50, patience=4),
         targets=ALL_LINEAR,
         rank=32,
         alpha=64,
+        sampling=Sampling(hard=0.9, category_weights=LEFT_RIGHT.category_weights),
     ),
     stage2=Stage2(
         Schedule(steps=1500, lr=5e-4, warmup=50, weight_decay=0.1, eval_every=100, patience=6),

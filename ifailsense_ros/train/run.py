@@ -88,16 +88,17 @@ class Run:
         samples = validation.episodes.pairs()[: 2 * PROBE_PAIRS]
         probe = AnswerProbe(processor, samples, validation.features)
         figures = {"data": {"train": len(train.episodes), "hash": train.episodes.hash}}
-        if recipe.stage0 is not None:
-            figures["stage0"] = stage0.train_stage0(
+        for phase, settings in enumerate(recipe.stage0):
+            name = f"stage0-{phase}" if phase else "stage0"
+            figures[name] = stage0.train_stage0(
                 model,
                 processor,
                 train.episodes,
                 train.features,
                 probe,
-                recipe.stage0,
+                settings,
                 self.ablation,
-                self.out / "stage0",
+                self.out / name,
             )
         model.requires_grad_(False)
         save_tiny(model, processor, self.out / "base")

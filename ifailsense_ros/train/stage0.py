@@ -45,19 +45,25 @@ def train_stage0(
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
 
+    per_picture = 3 if settings.captions else 2
+
     def loss_of_step(step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((settings.schedule.seed, step))
-        drawn = train.draw(rng, settings.pictures)
+        drawn = train.draw(rng, settings.sampling)
         prompts, answers = [], []
         for _, right, wrong in drawn:
-            asked = [QUESTION.format(instruction=ablation.text(t)) for t in (right, wrong)]
-            prompts += [CAPTION, *asked]
-            answers += [right, YES, NO]
+            if settings.captions:
+                prompts.append(CAPTION)
+                answers.append(right)
+            prompts += [QUESTION.format(instruction=ablation.text(t)) for t in (right, wrong)]
+            answers += [YES, NO]
         inputs = encode_prompts(processor, prompts, answers)
         pictures = torch.from_numpy(features[[i for i, *_ in drawn]].astype(np.float32))
         with amp():
-            losses, rows = suffix_losses(model, inputs, pictures.repeat_interleave(3, 0))
-        is_caption = rows % 3 == 0
+            losses, rows = suffix_losses(model, inputs, pictures.repeat_interleave(per_picture, 0))
+        if not settings.captions:
+            return {"loss": 2 * losses.mean(), "answer_loss": losses.mean()}
+        is_caption = rows % per_picture == 0
         caption, answer = losses[is_caption].mean(), losses[~is_caption].mean()
         return {"loss": caption + 2 * answer, "caption_loss": caption, "answer_loss": answer}
 

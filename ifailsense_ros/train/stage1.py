@@ -58,7 +58,7 @@ def train_stage1(
 
     def loss_of_step(step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((settings.schedule.seed, step))
-        drawn = train.draw(rng, settings.pictures)
+        drawn = train.draw(rng, settings.sampling)
         texts = [t for _, right, wrong in drawn for t in (right, wrong)]
         prompts = [build_prompt(ablation.text(t), prompt) for t in texts]
         inputs = encode_prompts(processor, prompts, [SUCCESS, FAIL] * len(drawn))

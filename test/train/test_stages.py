@@ -13,7 +13,7 @@ from ifailsense_ros.data.experts import ExpertSet, episode_of
 from ifailsense_ros.data.smf import Phrasings, Sample
 from ifailsense_ros.evaluate.pairs import Judged, judge_samples, rephrased, report
 from ifailsense_ros.model.detector import load_detector
-from ifailsense_ros.train.recipes import SIM_TINY, Geometry
+from ifailsense_ros.train.recipes import SIM_TINY, Geometry, Sampling
 from ifailsense_ros.train.run import Run
 
 COLOURS = ("red", "blue", "pink")
@@ -64,8 +64,10 @@ def short(recipe):
 
     return replace(
         recipe,
-        stage0=replace(cut(recipe.stage0), pictures=2),
-        stage1=replace(cut(recipe.stage1), pictures=2),
+        stage0=tuple(
+            replace(cut(s), sampling=replace(s.sampling, pictures=2)) for s in recipe.stage0
+        ),
+        stage1=replace(cut(recipe.stage1), sampling=Sampling(pictures=2)),
         stage2=replace(cut(recipe.stage2), pairs=4, batch=4),
         geometry=Geometry(cell_height=28, cell_width=28),
         intermediate_size=64,
