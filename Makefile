@@ -33,7 +33,7 @@ demo: env
 test: env
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
-# The simulator's tests: physics only, no renderer.
+# The simulator's tests: physics only; MUJOCO_GL=egl adds the rendering ones.
 test-sim: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
 	@$(RUN) -m pytest -m sim $(PYTEST_ARGS)

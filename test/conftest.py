@@ -11,6 +11,10 @@ from hypothesis import settings
 # Before any test makes a DDS participant: samples must stay on the loopback interface.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
+# Left to itself, mujoco tries a window, and without a display that aborts the whole test run. With
+# MUJOCO_GL=egl or osmesa in the environment the rendering tests run as well.
+os.environ.setdefault("MUJOCO_GL", "disable")
+
 # Under CI the examples are the same on every run; machines are slow, so no deadline per example.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
