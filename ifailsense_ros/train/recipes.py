@@ -76,7 +76,7 @@ class Stage2:
     schedule: Schedule
     layers: tuple[int, ...]
     head: FSHeadSettings
-    pairs: int = 4000
+    pairs: int = 2000
     batch: int = 32
 
 
@@ -138,7 +138,7 @@ SIM_TINY = Recipe(
         sampling=Sampling(hard=0.9, category_weights=LEFT_RIGHT.category_weights),
     ),
     stage2=Stage2(
-        Schedule(steps=1500, lr=5e-4, warmup=50, weight_decay=0.1, eval_every=100, patience=6),
+        Schedule(steps=800, lr=5e-4, warmup=50, weight_decay=0.1, eval_every=100, patience=3),
         layers=(1, 2, 3),
         head=FSHeadSettings(widths=(128, 64), pooling_heads=4, dropout=0.5),
     ),
