@@ -10,10 +10,10 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 _INTERRUPT_S = 10.0
 _TERMINATE_S = 3.0
@@ -84,7 +84,8 @@ class Processes:
             may_end: it may end by itself with status 0; otherwise that is an error.
         """
         log = self._log_dir / f"{name}.log"
-        with log.open("w", encoding="utf-8") as stderr:
+        # Interrupted between birth and registration, a child would never be ended by anybody.
+        with _deferred_interrupts(), log.open("w", encoding="utf-8") as stderr:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -96,9 +97,9 @@ class Processes:
                 cwd=self._cwd,
                 start_new_session=True,
             )
-        reader = threading.Thread(target=self._read, args=(name, process), daemon=True)
-        self._children.append(_Child(name, process, log, reader, may_end))
-        reader.start()
+            reader = threading.Thread(target=self._read, args=(name, process), daemon=True)
+            self._children.append(_Child(name, process, log, reader, may_end))
+            reader.start()
 
     def check(self) -> None:
         """See that everybody who should be alive is.
@@ -162,16 +163,31 @@ def _ends(process: subprocess.Popen[str], number: signal.Signals, patience: floa
 
 
 @contextlib.contextmanager
-def _ignored_interrupts():
+def _handled_interrupts(handler: Callable[[int, FrameType | None], None] | signal.Handlers):
+    """SIGINT and SIGTERM go to `handler` inside the block; only the main thread can do that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _ignored_interrupts():
+    return _handled_interrupts(signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _deferred_interrupts():
+    """A signal inside the block takes effect right behind it."""
+    caught: list[int] = []
+    with _handled_interrupts(lambda number, _: caught.append(number)):
+        yield
+    if caught:
+        signal.raise_signal(caught[0])
 
 
 def _describe(status: int) -> str:

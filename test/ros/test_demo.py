@@ -161,6 +161,24 @@ def _printed(function, *args, width: int = 140, **options) -> str:
     return console.export_text()
 
 
+def test_an_interrupt_at_a_childs_birth_still_finds_it_in_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    born: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def interrupted_popen(*args, **kwargs):
+        born.append(popen(*args, **kwargs))
+        signal.raise_signal(signal.SIGINT)
+        return born[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted_popen)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(KeyboardInterrupt), Processes(tmp_path, os.environ, tmp_path) as processes:
+        processes.start("sleeper", command)
+    assert born[0].poll() is not None
+
+
 def test_votes_in_short() -> None:
     record = _record(Outcome.SUCCESS, "SUCCESS", "1 0 1 ?")
     assert votes_text(record.verdict["votes"]) == "fs 1 0 1 | vlm ?"
