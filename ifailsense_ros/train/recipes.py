@@ -45,6 +45,7 @@ class Stage1:
     """Supervised fine-tuning with LoRA (paper, Sec. IV-B.1).
 
     Attributes:
+        schedules: one after the other, each with a fresh optimiser (warm restarts).
         targets: regular expression of the modules that get an adapter. Plain names would also wrap
             SigLIP's projections.
         rank: r.
@@ -53,7 +54,7 @@ class Stage1:
         train_projector: the paper trains the projector, the authors' release froze it.
     """
 
-    schedule: Schedule
+    schedules: tuple[Schedule, ...]
     targets: str
     rank: int = 16
     alpha: int = 32
@@ -111,7 +112,7 @@ QKV = r".*language_model.*\.(q|k|v)_proj"
 ALL_LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
 PAPER_STAGE1 = Stage1(
-    Schedule(steps=0, lr=2e-5, weight_decay=1e-5, betas=(0.9, 0.999)), targets=QKV
+    (Schedule(steps=0, lr=2e-5, weight_decay=1e-5, betas=(0.9, 0.999)),), targets=QKV
 )
 RELEASE_STAGE1 = replace(PAPER_STAGE1, targets=ALL_LINEAR, train_projector=False)
 
@@ -131,7 +132,13 @@ SIM_TINY = Recipe(
     # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
     # rank and a higher rate. A rate of 1e-3 wrecks it, though: what it knew of verbs was gone.
     stage1=Stage1(
-        Schedule(steps=300, lr=2e-4, warmup=30, weight_decay=0.01, eval_every=50, patience=4),
+        (
+            Schedule(steps=300, lr=2e-4, warmup=30, weight_decay=0.01, eval_every=50, patience=4),
+            # Still rising at the end of the first: 0.94 on validation, where the base has 0.98.
+            Schedule(
+                steps=300, lr=3e-4, warmup=20, weight_decay=0.01, eval_every=50, patience=4, seed=43
+            ),
+        ),
         targets=ALL_LINEAR,
         rank=32,
         alpha=64,

@@ -105,17 +105,20 @@ class Run:
         words = (stage1.SUCCESS, stage1.FAIL)
         figures["base"] = probe.measure(model, recipe.prompt, words, self.ablation)
         tuned = stage1.with_adapter(model, recipe.stage1)
-        figures["stage1"] = stage1.train_stage1(
-            tuned,
-            processor,
-            train.episodes,
-            train.features,
-            probe,
-            recipe.stage1,
-            recipe.prompt,
-            self.ablation,
-            self.out / "stage1",
-        )
+        for phase, schedule in enumerate(recipe.stage1.schedules):
+            name = f"stage1-{phase}" if phase else "stage1"
+            figures[name] = stage1.train_stage1(
+                tuned,
+                processor,
+                train.episodes,
+                train.features,
+                probe,
+                recipe.stage1,
+                schedule,
+                recipe.prompt,
+                self.ablation,
+                self.out / name,
+            )
         blocks, figures["stage2"] = self._fs_blocks(tuned, processor, train, validation, samples)
         (self.out / "figures.json").write_text(json.dumps(figures, indent=1))
         self._export(tuned, blocks, figures)

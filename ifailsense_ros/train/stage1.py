@@ -16,6 +16,7 @@ from ifailsense_ros.train import loop
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.features import amp
 from ifailsense_ros.train.judge import AnswerProbe
+from ifailsense_ros.train.loop import Schedule
 from ifailsense_ros.train.losses import suffix_losses
 from ifailsense_ros.train.recipes import Stage1
 
@@ -32,7 +33,7 @@ def with_adapter(model: PaliGemmaForConditionalGeneration, settings: Stage1) -> 
         target_modules=settings.targets,
         modules_to_save=projector,
     )
-    torch.manual_seed(settings.schedule.seed)
+    torch.manual_seed(settings.schedules[0].seed)
     return get_peft_model(model, config)
 
 
@@ -43,6 +44,7 @@ def train_stage1(
     features: np.ndarray,
     probe: AnswerProbe,
     settings: Stage1,
+    schedule: Schedule,
     prompt: str,
     ablation: Ablation,
     folder: Path,
@@ -52,12 +54,13 @@ def train_stage1(
     Args:
         features: (len(train), n_img, d_vision) float16 of the frozen tower.
         probe: measures the answers on validation pairs.
+        schedule: one of the settings' schedules.
         prompt: the checkpoint's template.
         folder: state and log of this stage.
     """
 
     def loss_of_step(step: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((settings.schedule.seed, step))
+        rng = np.random.default_rng((schedule.seed, step))
         drawn = train.draw(rng, settings.sampling)
         texts = [t for _, right, wrong in drawn for t in (right, wrong)]
         prompts = [build_prompt(ablation.text(t), prompt) for t in texts]
@@ -71,7 +74,7 @@ def train_stage1(
         [model],
         loss_of_step,
         lambda: probe.measure(model, prompt, (SUCCESS, FAIL), ablation),
-        settings.schedule,
+        schedule,
         folder,
         better="accuracy",
     )

@@ -58,16 +58,21 @@ def store(tmp_path_factory):
 
 
 def short(recipe):
+    two_steps = {"steps": 2, "warmup": 1, "eval_every": 1}
+
     def cut(stage):
-        schedule = replace(stage.schedule, steps=2, warmup=1, eval_every=1)
-        return replace(stage, schedule=schedule)
+        return replace(stage, schedule=replace(stage.schedule, **two_steps))
 
     return replace(
         recipe,
         stage0=tuple(
             replace(cut(s), sampling=replace(s.sampling, pictures=2)) for s in recipe.stage0
         ),
-        stage1=replace(cut(recipe.stage1), sampling=Sampling(pictures=2)),
+        stage1=replace(
+            recipe.stage1,
+            schedules=tuple(replace(s, **two_steps) for s in recipe.stage1.schedules),
+            sampling=Sampling(pictures=2),
+        ),
         stage2=replace(cut(recipe.stage2), pairs=4, batch=4),
         geometry=Geometry(cell_height=28, cell_width=28),
         intermediate_size=64,
