@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 
 # Before any test makes a DDS participant: samples must stay on the loopback interface.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+# Started in the background of a script, we are born with SIGINT ignored, and so would be every
+# process that a test starts to interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Left to itself, mujoco tries a window, and without a display that aborts the whole test run. With
 # MUJOCO_GL=egl or osmesa in the environment the rendering tests run as well.

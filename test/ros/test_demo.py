@@ -114,8 +114,8 @@ def test_ctrl_c_ends_the_children_in_order(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from ifailsense_ros.demo.processes import Processes\n"
         f"folder = Path({str(tmp_path)!r})\n"
-        "sleeper = [sys.executable, '-u', '-c', 'import os,time\\nprint(os.getpid())\\n"
-        'try: time.sleep(600)\\nexcept KeyboardInterrupt: open("polite","w").close()\']\n'
+        "sleeper = [sys.executable, '-u', '-c', 'import os,time\\ntry:\\n print(os.getpid())\\n"
+        ' time.sleep(600)\\nexcept KeyboardInterrupt: open("polite","w").close()\']\n'
         "with Processes(folder, os.environ, folder) as processes:\n"
         "    processes.start('sleeper', sleeper)\n"
         "    print(processes.lines.get().text, flush=True)\n"
