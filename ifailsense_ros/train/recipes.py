@@ -1,9 +1,9 @@
-"""Named, typed settings of every stage. `paper` and `release` are I-FailSense's own."""
+"""Named, typed settings of every stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.train.loop import Schedule
@@ -108,13 +108,7 @@ class Recipe:
     prompt: str = "<image> evaluate en {instruction}"
 
 
-QKV = r".*language_model.*\.(q|k|v)_proj"
 ALL_LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
-
-PAPER_STAGE1 = Stage1(
-    (Schedule(steps=0, lr=2e-5, weight_decay=1e-5, betas=(0.9, 0.999)),), targets=QKV
-)
-RELEASE_STAGE1 = replace(PAPER_STAGE1, targets=ALL_LINEAR, train_projector=False)
 
 # Colours and verbs are learned first. What is left then is left and right, in two categories.
 LEFT_RIGHT = Sampling(pictures=24, hard=0.9, category_weights={"rotating": 3.0, "pushing": 3.0})
