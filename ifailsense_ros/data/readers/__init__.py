@@ -1,0 +1,49 @@
+"""Readers of recorded episodes: each format becomes `EpisodeRecord`s (see data.records).
+
+A reader is named by a spec, ``name:path``, to which options of the reader can be added:
+``lerobot:/data/set?exo=observation.images.top``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.data.records import EpisodeReader
+
+READERS: dict[str, str] = {}
+"""Name of the format -> module and class."""
+
+
+def open_reader(spec: str, keep_going: bool = False) -> EpisodeReader:
+    """The reader that a spec names.
+
+    Args:
+        spec: ``name:path`` or ``name:path?option=value&option=value``.
+        keep_going: list what cannot be read in `problems` instead of raising.
+
+    Raises:
+        ConfigError: not a spec, no such format, or no such option.
+        DataError: no such path, or not a data set of that format.
+    """
+    name, colon, rest = spec.partition(":")
+    if not colon or not rest or name not in READERS:
+        raise ConfigError(
+            f"{spec!r} is not a data set: give name:path, with one of the names "
+            f"{', '.join(sorted(READERS))}"
+        )
+    module, _, attribute = READERS[name].partition(":")
+    reader = getattr(importlib.import_module(module), attribute)
+    path, options = rest, {}
+    if "?" in rest and not Path(rest).exists():
+        path, _, query = rest.partition("?")
+        options = dict(parse_qsl(query, keep_blank_values=True))
+    known = set(inspect.signature(reader).parameters) - {"path", "keep_going"}
+    for option in options:
+        if option not in known:
+            there = ", ".join(sorted(known)) or "no options"
+            raise ConfigError(f"{spec!r}: {name} has no option {option!r}: it has {there}")
+    return reader(path, keep_going=keep_going, **options)

@@ -1,0 +1,190 @@
+"""What the readers share: problems noted instead of raised, and files read with one clear error."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ifailsense_ros.core.errors import DataError, ImageError
+from ifailsense_ros.core.images import decode_compressed
+from ifailsense_ros.data.records import EpisodeRecord, Problem
+
+
+class BaseReader(ABC):
+    """An `EpisodeReader` over a file or folder. Making one looks only whether the path is there.
+
+    Attributes:
+        source: name of the data set, the same for every reader of a format.
+        path: what is read.
+        keep_going: parts that cannot be read are noted in `problems`, and the rest is read.
+        problems: what was left out so far, and why.
+
+    Raises:
+        DataError: there is no such path.
+    """
+
+    source: str
+
+    def __init__(self, path: str | Path, *, keep_going: bool = False) -> None:
+        self.path = Path(path)
+        self.keep_going = keep_going
+        self.problems: list[Problem] = []
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no such file or folder; give the data set's own folder")
+
+    def __iter__(self) -> Iterator[EpisodeRecord]:
+        """The records, in the order of the data set; `problems` starts anew."""
+        self.problems = []
+        return self.records()
+
+    @abstractmethod
+    def records(self) -> Iterator[EpisodeRecord]:
+        """The records; what may fail stands inside `with self.noting(...)`."""
+
+    @contextmanager
+    def noting(self, where: str | Path) -> Iterator[None]:
+        """Ends the block at a DataError; raises it only if the reader does not `keep_going`.
+
+        `yield` may stand inside: what a consumer does with a record raises outside of it. Those
+        who decode pictures use it too, so that a corrupt one is listed with everything else.
+
+        Args:
+            where: file, and the episode in it if there are several.
+        """
+        try:
+            yield
+        except DataError as error:
+            if not self.keep_going:
+                raise
+            what = str(error).removeprefix(f"{where}: ")
+            self.problems.append(Problem(str(where), what))
+
+
+def one_line(error: object) -> str:
+    """The text of another library's error, fit for the middle of one of our lines."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def need(module: str, what: str, package: str | None = None) -> Any:
+    """Import a reader's own package, which is an extra.
+
+    Args:
+        module: to import.
+        what: cannot be read without it ("DROID's trajectory.h5").
+        package: its name on PyPI, where that differs.
+
+    Raises:
+        DataError: it is not installed, or broken.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"{what} needs {module}, which cannot be imported ({one_line(error)}): "
+            f"pip install {package or module}"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: missing, unreadable, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: is missing; copy the data set again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: is not JSON ({one_line(error)}); copy the data set again"
+        ) from error
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A PNG or JPEG file as uint8 RGB (H, W, 3).
+
+    Raises:
+        DataError: missing, truncated, or neither PNG nor JPEG.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: is missing; copy the data set again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from error
+    return decode_picture(data, str(path))
+
+
+def decode_picture(data: bytes, where: str) -> np.ndarray:
+    """PNG or JPEG bytes as uint8 RGB (H, W, 3).
+
+    Args:
+        data: the file's content.
+        where: file and field, for the error.
+
+    Raises:
+        DataError: truncated, or neither PNG nor JPEG.
+    """
+    try:
+        return decode_compressed("", data)
+    except ImageError as error:
+        reason = str(error).removeprefix("compressed image of format '': ").partition(": ")[0]
+        raise DataError(f"{where}: {reason}; copy the data set again") from error
+
+
+class VideoFrames:
+    """Single frames of a video file, without decoding more of it than needed.
+
+    Raises:
+        DataError: missing, or no video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise DataError(f"{path}: is missing; copy the data set again")
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise DataError(f"{path}: is not a video that OpenCV can read; copy it again")
+
+    def __enter__(self) -> VideoFrames:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._capture.release()
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, as the container says."""
+        return float(self._capture.get(cv2.CAP_PROP_FPS))
+
+    def __len__(self) -> int:
+        """Number of frames, as the container says."""
+        return int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def frame(self, index: int) -> np.ndarray:
+        """The frame of this index, uint8 RGB (H, W, 3).
+
+        Raises:
+            DataError: there is no such frame, or it cannot be decoded.
+        """
+        # OpenCV's ffmpeg backend goes to the key frame before and decodes up to the index.
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+        ok, picture = self._capture.read()
+        if not ok:
+            raise DataError(
+                f"{self.path}: frame {index} cannot be decoded (the file says it has {len(self)}); "
+                "copy it again"
+            )
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
