@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.data.episode_store import EpisodeRow, list_shards, read_episodes
+from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.data.smf import (
     ExpertEpisode,
     Phrasings,
@@ -62,7 +62,7 @@ def _expert_of(row: EpisodeRow, index: int, categories: dict[str, str]) -> Exper
 
 
 class ExpertSet:
-    """The expert episodes of one split of a store, without their pictures.
+    """The expert episodes of one split of a store, without their pictures; failures are left out.
 
     Attributes:
         shards: the files, in order, with the sha256 of each in `shard_hashes`.
@@ -74,8 +74,7 @@ class ExpertSet:
     def __init__(self, folder: Path, split: str) -> None:
         self.shards = list_shards(folder, split)
         self.shard_hashes = [hashlib.sha256(s.read_bytes()).hexdigest() for s in self.shards]
-        # The pictures are let go row by row: a set of any size fits in memory.
-        rows = [replace(r, images=()) for r in read_episodes(folder, split)]
+        rows = list(read_episodes(folder, split, kind=EXPERT, pictures=False))
         categories = {t: r.category for r in rows for t in (r.task, r.negative_task)}
         self.experts = [_expert_of(r, i, categories) for i, r in enumerate(rows)]
         self.phrasings = Phrasings.of(self.experts)

@@ -25,6 +25,7 @@ from ifailsense_ros.core.verdict import Judgement, Outcome
 from ifailsense_ros.data.ablation import ABLATIONS, Ablation
 from ifailsense_ros.data.episode_store import read_episodes
 from ifailsense_ros.data.experts import ExpertSet, episode_of
+from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.data.smf import Phrasings, Sample
 from ifailsense_ros.evaluate.metrics import summary
 from ifailsense_ros.model.detector import FailSenseDetector, load_detector
@@ -68,7 +69,7 @@ def judge_samples(
     by_episode: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_episode[sample.index].append(sample)
-    rows = enumerate(read_episodes(folder, split))
+    rows = enumerate(read_episodes(folder, split, kind=EXPERT))
     for index, row in tqdm(rows, total=len(by_episode), desc=f"judge {split}", mininterval=5):
         if index not in by_episode:
             continue

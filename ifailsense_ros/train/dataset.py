@@ -14,6 +14,7 @@ from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.episode_store import read_shard
 from ifailsense_ros.data.experts import ExpertSet, episode_of
+from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.data.smf import draw_negative_task
 from ifailsense_ros.train.features import cached_features
 from ifailsense_ros.train.recipes import Sampling
@@ -39,7 +40,7 @@ class TrainingSet(ExpertSet):
         geometry = ablation.geometry(full)
 
         def montages(shard: Path) -> Iterator[np.ndarray]:
-            for row in read_shard(shard):
+            for row in read_shard(shard, kind=EXPERT):
                 yield compose(ablation.apply(episode_of(row, full.num_pov)), geometry)
 
         # Instructions are no part of the features: a model blind to them shares the full ones.

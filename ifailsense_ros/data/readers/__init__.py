@@ -14,7 +14,9 @@ from urllib.parse import parse_qsl
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.records import EpisodeReader
 
-READERS: dict[str, str] = {}
+READERS: dict[str, str] = {
+    "store": "ifailsense_ros.data.readers.store:StoreReader",
+}
 """Name of the format -> module and class."""
 
 
