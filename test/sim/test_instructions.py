@@ -1,8 +1,13 @@
-"""Phrasings: test sentences are new, but not their words."""
+"""Phrasings: test sentences are new, but not their words; every sentence asks for one task."""
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ifailsense_ros.sim.instructions import (
     PHRASINGS,
@@ -13,12 +18,87 @@ from ifailsense_ros.sim.instructions import (
 )
 from ifailsense_ros.sim.tasks import TASKS
 
+COLOURS = ("red", "blue", "pink")
+SIDES = ("left", "right")
+PLACES = {"table": r"\btable\b", "slider": r"\b(cabinet|slider)\b", "drawer": r"\bdrawer\b"}
+LIFT = r"\b(lift|pick|raise)\b|^take .*\b(off|out)\b"
+PUSH = r"\b(push|slide|shove|pushing)\b"
+PUT = r"\b(place|put|store|set)\b"
+OFF_A_BLOCK = r"\b(unstack|apart|remove|off)\b|\bto the table\b|\bdown on the table\b"
 
-def test_every_family_has_its_phrasings() -> None:
-    assert {task.family for task in TASKS.values()} == set(PHRASINGS)
-    assert not set(TRAIN_PHRASINGS) & set(TEST_PHRASINGS)
-    for phrasings in PHRASINGS.values():
-        assert len(phrasings) == len(TRAIN_PHRASINGS) + len(TEST_PHRASINGS)
+# How a person would read a sentence, written apart from the sentences themselves: a task is asked
+# for where every pattern of the first list is found and none of the second.
+READINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **{
+        f"lift_{c}_block_{place}": ((LIFT, rf"\b{c} block\b", pattern), (PUSH,))
+        for c in COLOURS
+        for place, pattern in PLACES.items()
+    },
+    **{
+        f"rotate_{c}_block_{s}": ((r"\b(rotate|turn|spin)\b", rf"\b{c} block\b", rf"\b{s}\b"), ())
+        for c in COLOURS
+        for s in SIDES
+    },
+    **{
+        f"push_{c}_block_{s}": ((PUSH, rf"\b{c} block\b", rf"\b{s}\b"), (r"\bdrawer\b",))
+        for c in COLOURS
+        for s in SIDES
+    },
+    "push_into_drawer": ((PUSH, r"\b(block|object)\b", r"\binto the drawer\b"), ()),
+    "open_drawer": ((r"\bdrawer\b", r"\b(open|out)\b"), (r"\bblock\b",)),
+    "close_drawer": ((r"\bdrawer\b", r"\b(close|closed|in)\b"), (r"\bblock\b",)),
+    **{
+        f"move_slider_{s}": ((r"\b(slider|door)\b", rf"\b{s}\b"), (r"\b(block|drawer)\b",))
+        for s in SIDES
+    },
+    **{
+        f"place_in_{place}": ((PUT, r"\bblock\b", PLACES[place]), (PUSH, LIFT, *COLOURS))
+        for place in ("slider", "drawer")
+    },
+    "stack_block": (
+        (r"\bblocks?\b", r"\bon (top|the other|another)\b"),
+        (OFF_A_BLOCK, r"\btable\b"),
+    ),
+    "unstack_block": ((r"\bblocks?\b", OFF_A_BLOCK), (*COLOURS,)),
+    **{
+        f"turn_{way}_{lamp}": ((thing, sign), ())
+        for lamp, thing in (("lightbulb", r"\bbulb\b"), ("led", r"\bled\b"))
+        for way, sign in (("on", r"\bon\b|\blights up\b"), ("off", r"\boff\b|\bgoes out\b"))
+    },
+}
+
+
+def family_of(name: str) -> str:
+    """lift_red_block_table -> lift_table, push_pink_block_left -> push, stack_block -> stack."""
+    slots = "|".join((*COLOURS, *SIDES, "block"))
+    return re.sub(rf"_(?:{slots})(?=_|$)", "", name)
+
+
+def task_of(name: str) -> SimpleNamespace:
+    words = name.split("_")
+    return SimpleNamespace(
+        name=name,
+        family=family_of(name),
+        colour=next((w for w in words if w in COLOURS), ""),
+        direction=next((w for w in words if w in SIDES), ""),
+    )
+
+
+TASKS_34 = [task_of(name) for name in READINGS]
+sentences = st.tuples(st.sampled_from(TASKS_34), st.integers(0, 10))
+
+
+def test_there_are_34_tasks_and_each_has_its_family() -> None:
+    assert len(TASKS_34) == 34
+    assert {task.family for task in TASKS_34} <= set(PHRASINGS)
+    assert {task.family for task in TASKS.values()} <= set(PHRASINGS)
+
+
+@pytest.mark.parametrize("family", sorted(PHRASINGS))
+def test_eight_for_training_and_three_for_the_test(family: str) -> None:
+    phrasings = PHRASINGS[family]
+    assert len(set(phrasings)) == 11
+    assert [*TRAIN_PHRASINGS, *TEST_PHRASINGS] == list(range(11))
 
 
 @pytest.mark.parametrize("family", sorted(PHRASINGS))
@@ -29,18 +109,46 @@ def test_test_phrasings_use_only_words_of_training(family: str) -> None:
         assert content_words(phrasings[i]) <= known, phrasings[i]
 
 
-def test_no_sentence_means_two_tasks() -> None:
-    sentences = [instruction_for(task, i) for task in TASKS.values() for i in range(11)]
-    assert len(set(sentences)) == len(sentences)
-    assert not any("{" in sentence or "  " in sentence for sentence in sentences)
+@pytest.mark.parametrize("task", TASKS_34, ids=lambda t: t.name)
+def test_a_sentence_asks_for_its_own_task_and_for_no_other(task: SimpleNamespace) -> None:
+    for i in range(11):
+        sentence = instruction_for(task, i)
+        fitting = [
+            name
+            for name, (wanted, unwanted) in READINGS.items()
+            if all(re.search(p, sentence) for p in wanted)
+            and not any(re.search(p, sentence) for p in unwanted)
+        ]
+        assert fitting == [task.name], sentence
 
 
-def test_colour_and_side_are_always_said() -> None:
-    for task in TASKS.values():
-        for i in range(11):
-            words = instruction_for(task, i).split()
-            assert not task.colour or task.colour in words
-            assert not task.direction or task.direction in words
+@given(sentences, sentences)
+def test_no_two_tasks_share_a_sentence(one, other) -> None:
+    same = instruction_for(*one) == instruction_for(*other)
+    assert same == ((one[0].name, one[1]) == (other[0].name, other[1]))
+
+
+@given(sentences)
+def test_colour_and_side_are_said_and_no_slot_is_left(choice) -> None:
+    task, i = choice
+    words = instruction_for(task, i).split(" ")
+    assert not task.colour or task.colour in words
+    assert not task.direction or task.direction in words
+    assert all(re.fullmatch("[a-z]+", word) for word in words)
+
+
+@given(st.sampled_from(TASKS_34), st.sampled_from(TASKS_34), st.integers(0, 10))
+def test_opposites_differ_in_nothing_but_what_is_asked(a, b, i) -> None:
+    """Within a family, the same number is the same sentence but for the slots."""
+    if a.family != b.family:
+        return
+    differing = {
+        pair
+        for pair in zip(instruction_for(a, i).split(), instruction_for(b, i).split(), strict=True)
+        if pair[0] != pair[1]
+    }
+    allowed = {(a.colour, b.colour), (a.direction, b.direction)}
+    assert differing <= allowed
 
 
 @pytest.mark.parametrize("phrasing", [-1, 11])
