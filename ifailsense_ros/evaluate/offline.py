@@ -1,51 +1,20 @@
-"""The offline path: a bag through the same tracker as the live node, without ROS.
-
-The steady clock of this path is the bag's receive time, so graces and timeouts fall where they
-fell when the bag was recorded. Membership and keyframes depend on header stamps alone.
-"""
+"""The offline path: the episodes of a bag judged as the live node judges them, without ROS."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ifailsense_ros.core.detection import Detector
-from ifailsense_ros.core.effects import (
-    BoundaryKind,
-    ClockJumped,
-    Effect,
-    Judge,
-    Publish,
-    TrackerConfig,
-)
+from ifailsense_ros.core.effects import TrackerConfig
 from ifailsense_ros.core.episode import POV_NAMES, Episode
-from ifailsense_ros.core.errors import IFailSenseError, ImageError
 from ifailsense_ros.core.montage import MontageGeometry, fit_cell
-from ifailsense_ros.core.pairing import (
-    DEFAULT_QUEUE_SIZE,
-    DEFAULT_SLOP_NS,
-    ApproximatePairing,
-)
-from ifailsense_ros.core.recording import Decode
-from ifailsense_ros.core.tracker import Tracker
-from ifailsense_ros.core.verdict import Judgement, Reason, Verdict
-from ifailsense_ros.data.rosbag import (
-    BagEvent,
-    BagTopics,
-    BoundaryRecorded,
-    ImageRecorded,
-    InstructionRecorded,
-    read_events,
-)
-
-_TICK_NS = 100_000_000
-# Longest time that is let pass after the last message for what still has to be settled.
-_FLUSH_NS = 10_000_000_000
+from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
+from ifailsense_ros.core.verdict import Verdict
+from ifailsense_ros.data.replay import BagReplay
+from ifailsense_ros.data.rosbag import BagTopics, read_events
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,139 +47,6 @@ def geometry_of(detector: Detector) -> MontageGeometry:
     return MontageGeometry(**dataclasses.asdict(detector.config.montage))
 
 
-class OfflineMonitor:
-    """Feeds recorded events to a tracker and performs its effects at once.
-
-    Args:
-        detector: judges in this thread.
-        config: tracker settings; T, N and the fewest keyframes are taken from the detector.
-        slop_ns: see `ApproximatePairing`.
-        pairing_queue: messages that may wait for a partner, per camera.
-    """
-
-    def __init__(
-        self,
-        detector: Detector,
-        config: TrackerConfig | None = None,
-        *,
-        slop_ns: int = DEFAULT_SLOP_NS,
-        pairing_queue: int = DEFAULT_QUEUE_SIZE,
-    ) -> None:
-        self._detector = detector
-        config = tracker_config_for(detector, config)
-        geometry = geometry_of(detector)
-        self._cameras = config.cameras
-        self.tracker = Tracker(config, shrink=lambda view: fit_cell(view, geometry))
-        self.pairing = ApproximatePairing(config.cameras, slop_ns, pairing_queue)
-        self._now = 0
-        self._verdicts: deque[OfflineVerdict] = deque()
-
-    def run(self, events: Iterable[BagEvent]) -> Iterator[OfflineVerdict]:
-        """Verdicts in the order in which they fall, exactly one per started episode."""
-        started = False
-        for event in events:
-            if not started:
-                self._now, started = event.receive_ns, True
-                self._perform(self.tracker.detector_ready(self._now, self._detector.model_id))
-            self._pass_time(event.receive_ns)
-            self._handle(event)
-            yield from self._take()
-        self._finish()
-        yield from self._take()
-
-    def _handle(self, event: BagEvent) -> None:
-        tracker, now = self.tracker, self._now
-        if isinstance(event, ImageRecorded):
-            camera = self._cameras[event.pov]
-            if not event.stamp_ns:
-                self._perform(tracker.bad_image(camera, "header.stamp is zero", now))
-                return
-            self._perform(tracker.image(camera, event.stamp_ns, now))
-            for pair in self.pairing.add(camera, event.stamp_ns, event):
-                self._perform(tracker.pair(pair.stamp_ns, self._decoder(pair.messages), now))
-        elif isinstance(event, InstructionRecorded):
-            self._perform(tracker.instruction(event.text, now))
-        else:
-            self._boundary(event)
-
-    def _boundary(self, event: BoundaryRecorded) -> None:
-        tracker, now = self.tracker, self._now
-        # A sender that leaves the stamp empty means now.
-        stamp_ns = event.stamp_ns or tracker.stamp_now(event.receive_ns)
-        if event.event == BoundaryKind.START:
-            effects = tracker.start(stamp_ns, now, event.episode_id, event.instruction)
-        elif event.event == BoundaryKind.END:
-            effects = tracker.end(stamp_ns, now, event.episode_id)
-        elif event.event == BoundaryKind.ABORT:
-            effects = tracker.abort(stamp_ns, now, event.episode_id)
-        else:
-            tracker.counters["boundary_unknown"] += 1
-            return
-        self._perform(effects)
-
-    def _pass_time(self, until_ns: int) -> None:
-        """Tick through a gap in the recording, as the node's timer does."""
-        while self._now + _TICK_NS < until_ns and not self.tracker.idle:
-            self._now += _TICK_NS
-            self._perform(self.tracker.tick(self._now))
-        self._now = max(self._now, until_ns)
-
-    def _finish(self) -> None:
-        """The bag is over: let the graces run out, then settle what never got its END."""
-        end = self._now + _FLUSH_NS
-        running = self.tracker.running_id
-        while self.tracker.waiting and self._now < end:
-            self._now += _TICK_NS
-            self._perform(self.tracker.tick(self._now))
-        for effect in self.tracker.shut_down(self._now):
-            if isinstance(effect, Publish) and effect.verdict.episode_id == running:
-                judgement = Judgement.unknown(Reason.SHUT_DOWN, "the bag is over before END came")
-                verdict = dataclasses.replace(effect.verdict, judgement=judgement)
-                effect = dataclasses.replace(effect, verdict=verdict)
-            self._perform([effect])
-
-    def _perform(self, effects: Sequence[Effect]) -> None:
-        todo = deque(effects)
-        while todo:
-            effect = todo.popleft()
-            if isinstance(effect, Publish):
-                self._verdicts.append(OfflineVerdict(effect.verdict, effect.episode))
-            elif isinstance(effect, Judge):
-                judgement = self._judge(effect.episode)
-                # What follows from the answer comes before what follows from the event.
-                todo.extendleft(
-                    reversed(self.tracker.result(effect.request_id, judgement, self._now))
-                )
-            elif isinstance(effect, ClockJumped):
-                self.pairing.reset()
-
-    def _judge(self, episode: Episode) -> Judgement:
-        """As the worker process does it: a failing detector is an UNKNOWN, not a crash."""
-        try:
-            return self._detector.judge(episode)
-        except IFailSenseError:
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split())
-            return Judgement.unknown(Reason.DETECTOR_ERROR, f"{type(error).__name__}: {text}")
-
-    def _decoder(self, messages: Sequence[ImageRecorded]) -> Decode:
-        def decode() -> list[np.ndarray]:
-            views = []
-            for camera, message in zip(self._cameras, messages, strict=True):
-                try:
-                    views.append(message.decode())
-                except ImageError as error:
-                    raise ImageError(f"camera {camera}: {error}") from error
-            return views
-
-        return decode
-
-    def _take(self) -> Iterator[OfflineVerdict]:
-        while self._verdicts:
-            yield self._verdicts.popleft()
-
-
 def judge_bag(
     path: str | Path,
     detector: Detector,
@@ -226,7 +62,8 @@ def judge_bag(
         path: rosbag2 folder, or a single .mcap or .db3 file.
         detector: judges in this thread.
         topics: names in the bag; None: the node's defaults.
-        config: tracker settings, None: the node's defaults.
+        config: tracker settings, None: the node's defaults; T, N and the fewest keyframes are
+            taken from the detector.
         slop_ns: largest difference of stamps in a pair, nanoseconds.
         pairing_queue: messages that may wait for a partner, per camera.
 
@@ -236,6 +73,15 @@ def judge_bag(
     Raises:
         BagError: unreadable, damaged, or without a topic that is needed.
     """
-    monitor = OfflineMonitor(detector, config, slop_ns=slop_ns, pairing_queue=pairing_queue)
+    geometry = geometry_of(detector)
+    replay = BagReplay(
+        tracker_config_for(detector, config),
+        detector.judge,
+        model_id=detector.model_id,
+        shrink=lambda view: fit_cell(view, geometry),
+        slop_ns=slop_ns,
+        pairing_queue=pairing_queue,
+    )
     num_pov = detector.config.montage.num_pov
-    yield from monitor.run(read_events(path, topics, num_pov=num_pov))
+    for published in replay.run(read_events(path, topics, num_pov=num_pov)):
+        yield OfflineVerdict(published.verdict, published.episode)
