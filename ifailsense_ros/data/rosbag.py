@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ import numpy as np
 
 from ifailsense_ros.core.errors import BagError
 from ifailsense_ros.core.images import decode_compressed, decode_image
+from ifailsense_ros.data.ros_messages import message_typestore
 
 EPISODE_EVENT_TYPE = "ifailsense_ros/msg/EpisodeEvent"
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 STRING_TYPE = "std_msgs/msg/String"
+BOOL_TYPE = "std_msgs/msg/Bool"
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,17 @@ class BagTopics:
         exo: exocentric camera. `/compressed` behind it is tried where the name itself is missing.
         gripper: gripper camera, likewise; not looked for with one PoV.
         instruction: std_msgs/String. May be missing: START can carry the instruction.
-        episode: ifailsense_ros/EpisodeEvent.
+        episode: ifailsense_ros/EpisodeEvent; "" where a bag has none and others say where its
+            episodes begin and end.
+        success: std_msgs/Bool, whether the episode that started last carried out its instruction.
+            May be missing; a monitor never looks at it.
     """
 
     exo: str = "/exo/image"
     gripper: str = "/gripper/image"
     instruction: str = "/instruction"
     episode: str = "/episode"
+    success: str = "/episode/success"
 
 
 @dataclass(frozen=True)
@@ -94,38 +99,15 @@ class BoundaryRecorded:
     instruction: str
 
 
-BagEvent = ImageRecorded | InstructionRecorded | BoundaryRecorded
+@dataclass(frozen=True)
+class LabelRecorded:
+    """A message on the success topic; it has no stamp but the recorder's."""
+
+    receive_ns: int
+    success: bool
 
 
-def message_typestore() -> Any:
-    """A rosbags type store of ROS 2 Jazzy's messages and our own.
-
-    Raises:
-        BagError: rosbags is not installed, or our .msg files are not where they should be.
-    """
-    try:
-        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-    except ImportError as error:
-        raise BagError(
-            f"bags need rosbags, which cannot be imported ({error}): pip install rosbags"
-        ) from error
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for path in sorted(_definitions_folder().glob("*.msg")):
-        name = f"ifailsense_ros/msg/{path.stem}"
-        store.register(get_types_from_msg(path.read_text(encoding="utf-8"), name))
-    return store
-
-
-def _definitions_folder() -> Path:
-    """Our .msg files: inside an installed package, or at the root of the source tree."""
-    package = Path(str(resources.files("ifailsense_ros")))
-    for folder in (package / "interfaces" / "msg", package.parent / "msg"):
-        if (folder / "EpisodeEvent.msg").is_file():
-            return folder
-    raise BagError(
-        f"the .msg files of ifailsense_ros are not in {package}: the installation is incomplete, "
-        "install it again"
-    )
+BagEvent = ImageRecorded | InstructionRecorded | BoundaryRecorded | LabelRecorded
 
 
 class Bag:
@@ -156,18 +138,24 @@ class Bag:
         ]
         return any(p.durability.name == "TRANSIENT_LOCAL" for p in offered) if offered else None
 
-    def messages(self, topics: set[str] | None = None) -> Iterator[RawMessage]:
+    def messages(
+        self, topics: set[str] | None = None, received: tuple[int, int] | None = None
+    ) -> Iterator[RawMessage]:
         """Messages in recorded order.
 
         Args:
             topics: only these; None: all.
+            received: only what the recorder got from the first of these times to the second
+                (inclusive), nanoseconds; found by the bag's index.
 
         Raises:
             BagError: the file turns out to be damaged.
         """
         wanted = [c for c in self._reader.connections if topics is None or c.topic in topics]
+        first, last = received or (None, None)
+        stop = None if last is None else last + 1
         # Without connections rosbags would not filter, and yield everything.
-        stream = self._reader.messages(wanted) if wanted else iter(())
+        stream = self._reader.messages(wanted, first, stop) if wanted else iter(())
         while True:
             with _as_bag_error(self.path):
                 item = next(stream, None)
@@ -221,7 +209,7 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
 
 
 def read_events(
-    path: str | Path, topics: BagTopics | None = None, *, num_pov: int = 2
+    path: str | Path, topics: BagTopics | None = None, *, num_pov: int = 2, labels: bool = False
 ) -> Iterator[BagEvent]:
     """What the monitor would have received, in recorded order.
 
@@ -229,37 +217,54 @@ def read_events(
         path: of the bag.
         topics: names in the bag; None: the node's defaults.
         num_pov: N, 1 or 2; with 1 the gripper camera is not read.
+        labels: whether the success topic is read.
 
     Yields:
-        `ImageRecorded`, `InstructionRecorded`, `BoundaryRecorded`.
+        `ImageRecorded`, `InstructionRecorded`, `BoundaryRecorded`, `LabelRecorded`.
 
     Raises:
         BagError: unreadable, damaged, or without a topic that is needed.
     """
-    topics = topics or BagTopics()
     with open_bag(path) as bag:
-        cameras = {
-            _find(bag, name, (IMAGE_TYPE, COMPRESSED_TYPE)): pov
-            for pov, name in enumerate((topics.exo, topics.gripper)[:num_pov])
-        }
-        episode = _find(bag, topics.episode, (EPISODE_EVENT_TYPE,))
-        wanted = {*cameras, episode}
-        if topics.instruction in bag.topics:
-            wanted.add(_find(bag, topics.instruction, (STRING_TYPE,)))
-        for raw in bag.messages(wanted):
-            message = bag.deserialize(raw)
-            if raw.topic in cameras:
-                yield _image_event(raw, message, cameras[raw.topic])
-            elif raw.topic == episode:
-                yield BoundaryRecorded(
-                    raw.receive_ns,
-                    _stamp_ns(message.header),
-                    int(message.event),
-                    _uuid(message.episode_id),
-                    message.instruction,
-                )
-            else:
-                yield InstructionRecorded(raw.receive_ns, message.data)
+        yield from events_of(bag, topics or BagTopics(), num_pov=num_pov, labels=labels)
+
+
+def events_of(
+    bag: Bag,
+    topics: BagTopics,
+    *,
+    num_pov: int = 2,
+    labels: bool = False,
+    received: tuple[int, int] | None = None,
+) -> Iterator[BagEvent]:
+    """As `read_events`, of an open bag, or of what it received in a span of time."""
+    cameras = {
+        _find(bag, name, (IMAGE_TYPE, COMPRESSED_TYPE)): pov
+        for pov, name in enumerate((topics.exo, topics.gripper)[:num_pov])
+    }
+    wanted = set(cameras)
+    if topics.episode:
+        wanted.add(_find(bag, topics.episode, (EPISODE_EVENT_TYPE,)))
+    if topics.instruction in bag.topics:
+        wanted.add(_find(bag, topics.instruction, (STRING_TYPE,)))
+    if labels and topics.success in bag.topics:
+        wanted.add(_find(bag, topics.success, (BOOL_TYPE,)))
+    for raw in bag.messages(wanted, received):
+        message = bag.deserialize(raw)
+        if raw.topic in cameras:
+            yield _image_event(raw, message, cameras[raw.topic])
+        elif raw.msgtype == EPISODE_EVENT_TYPE:
+            yield BoundaryRecorded(
+                raw.receive_ns,
+                _stamp_ns(message.header),
+                int(message.event),
+                _uuid(message.episode_id),
+                message.instruction,
+            )
+        elif raw.msgtype == BOOL_TYPE:
+            yield LabelRecorded(raw.receive_ns, bool(message.data))
+        else:
+            yield InstructionRecorded(raw.receive_ns, message.data)
 
 
 def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str:
