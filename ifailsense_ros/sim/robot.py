@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -20,6 +21,7 @@ FINGERS_CLOSED = 0.0
 
 _ARM_START = np.array([0.0, -0.55, 0.0, -2.35, 0.0, 1.8, 0.785])
 _TURN_SPEED = 1.9  # rad/s
+_SETTLE_S = 0.06  # rest after each move
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Waypoint:
 def _pointing_down(yaw: float) -> np.ndarray:
     c, s = math.cos(yaw), math.sin(yaw)
     return np.array([[c, s, 0.0], [s, -c, 0.0], [0.0, 0.0, -1.0]])
+
+
+def move_ticks(step: Waypoint, position: Sequence[float], yaw: float) -> int:
+    """Control periods that a move takes from a pose of the hand, the rest at its end included."""
+    distance = math.dist(step.position, position)
+    seconds = max(distance / step.speed, abs(step.yaw - yaw) / _TURN_SPEED, 0.1)
+    return math.ceil(seconds / TICK_S) + hold_ticks(_SETTLE_S)
+
+
+def hold_ticks(seconds: float) -> int:
+    """Control periods that holding still takes."""
+    return round(seconds / TICK_S)
 
 
 class World:
@@ -173,15 +187,14 @@ class World:
         self.states.append(self.data.qpos.astype(np.float32))
 
     def _hold(self, seconds: float) -> None:
-        for _ in range(round(seconds / TICK_S)):
+        for _ in range(hold_ticks(seconds)):
             self._tick()
 
     def _move(self, step: Waypoint) -> None:
         position, yaw = self._target
         goal, turn = np.array(step.position), step.yaw - yaw
-        distance = float(np.linalg.norm(goal - position))
-        seconds = max(distance / step.speed, abs(turn) / _TURN_SPEED, 0.1)
-        ticks = math.ceil(seconds / TICK_S)
+        settle = hold_ticks(_SETTLE_S)
+        ticks = move_ticks(step, position, yaw) - settle
         if step.fingers is not None:
             self.data.ctrl[7] = step.fingers
         arm = self.data.ctrl[:7].copy()
@@ -193,7 +206,8 @@ class World:
             arm = self._solve(position + share * (goal - position), yaw + share * turn, arm)
             self.data.ctrl[:7] = arm
             self._tick()
-        self._hold(0.06)
+        for _ in range(settle):
+            self._tick()
         self._target = (goal, step.yaw)
 
     def _solve(
