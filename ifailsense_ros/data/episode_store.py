@@ -155,6 +155,18 @@ def shard_path(folder: Path, split: str, first: int, end: int) -> Path:
     return Path(folder) / f"{split}-{first:06d}-{end:06d}.parquet"
 
 
+def shard_range(path: Path) -> tuple[int, int]:
+    """The index range (first, end) in a shard's name.
+
+    Raises:
+        DataError: that is no shard's name.
+    """
+    name = _SHARD_NAME.match(Path(path).name)
+    if name is None:
+        raise DataError(f"{path}: not the name of a shard (split-000000-000050.parquet)")
+    return int(name["first"]), int(name["end"])
+
+
 def write_shard(
     path: Path, rows: Sequence[EpisodeRow], notes: Mapping[str, object] | None = None
 ) -> None:
