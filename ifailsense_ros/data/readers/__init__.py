@@ -15,6 +15,7 @@ from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.records import EpisodeReader
 
 READERS: dict[str, str] = {
+    "calvin": "ifailsense_ros.data.readers.calvin:CalvinReader",
     "store": "ifailsense_ros.data.readers.store:StoreReader",
 }
 """Name of the format -> module and class."""

@@ -53,7 +53,7 @@ class BaseReader(ABC):
     def noting(self, where: str | Path) -> Iterator[None]:
         """Ends the block at a DataError; raises it only if the reader does not `keep_going`.
 
-        `yield` may stand inside: what a consumer does with a record raises outside of it. Those
+        What is raised names `where`, whether or not the error did. `yield` may stand inside: what a consumer does with a record raises outside of it. Those
         who decode pictures use it too, so that a corrupt one is listed with everything else.
 
         Args:
@@ -62,10 +62,12 @@ class BaseReader(ABC):
         try:
             yield
         except DataError as error:
-            if not self.keep_going:
+            if self.keep_going:
+                self.problems.append(Problem(str(where), str(error).removeprefix(f"{where}: ")))
+            elif str(where) in str(error):
                 raise
-            what = str(error).removeprefix(f"{where}: ")
-            self.problems.append(Problem(str(where), what))
+            else:
+                raise DataError(f"{where}: {error}") from error
 
 
 def one_line(error: object) -> str:
