@@ -70,15 +70,18 @@ class Summary:
         return {k[len(start) :]: n for k, n in sorted(self.tally.items()) if k.startswith(start)}
 
 
-Make = Callable[[Mapping[str, Any], int, int], Made]
-"""Makes the episodes ``first`` to ``end - 1`` by the settings; a function at module level."""
-
-
 @dataclass(frozen=True)
 class Job:
-    """One shard to be made; ``settings`` hold JSON values and are stored in the shard's notes."""
+    """One shard to be made.
 
-    make: Make
+    Attributes:
+        make: makes the episodes ``first`` to ``end - 1``; a function at module level. What it
+            writes beside the shard (videos) must be written whole or not at all.
+        folder, split, first, end: where the shard lies and what it holds.
+        settings: JSON values; with the range they say all about the rows. Stored in the notes.
+    """
+
+    make: Callable[[Job], Made]
     folder: Path
     split: str
     first: int
@@ -91,7 +94,7 @@ class Job:
 
 
 def _run(job: Job) -> tuple[Job, Made]:
-    made = job.make(job.settings, job.first, job.end)
+    made = job.make(job)
     notes = {"settings": dict(job.settings), "tally": dict(sorted(made.tally.items()))}
     write_shard(job.path, made.rows, notes)
     for path in _same_start(job):  # a shorter one, of a command that asked for fewer episodes
@@ -125,7 +128,7 @@ def _finished(job: Job) -> Path | None:
 
 
 def jobs_of(
-    make: Make,
+    make: Callable[[Job], Made],
     folder: Path,
     split: str,
     first: int,

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ pytest.importorskip("tqdm", reason="needs tqdm: the `sim` extra")
 
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.episode_store import EpisodeRow, list_shards, read_episodes
-from ifailsense_ros.sim.shards import Made, jobs_of, make_shards
+from ifailsense_ros.sim.shards import Job, Made, jobs_of, make_shards
 
 
 def row(index: int) -> EpisodeRow:
@@ -45,12 +44,12 @@ def row(index: int) -> EpisodeRow:
     )
 
 
-def make(settings: Mapping[str, Any], first: int, end: int) -> Made:
+def make(job: Job) -> Made:
     """Rows of a range; ends the process where the settings say so."""
-    if first == settings.get("die_at"):
+    if job.first == job.settings.get("die_at"):
         os.kill(os.getpid(), signal.SIGKILL)
-    rows = [row(i) for i in range(first, end)]
-    count = end - first
+    rows = [row(i) for i in range(job.first, job.end)]
+    count = len(rows)
     return Made(
         rows,
         collections.Counter({"rejected disputed lift": count, "other": 1}),
@@ -58,7 +57,7 @@ def make(settings: Mapping[str, Any], first: int, end: int) -> Made:
     )
 
 
-def jobs(folder: Path, episodes: int, first: int = 0, **settings: Any) -> list[Any]:
+def jobs(folder: Path, episodes: int, first: int = 0, **settings: Any) -> list[Job]:
     return list(jobs_of(make, folder, "dev", first, episodes, settings, shard_episodes=4))
 
 
@@ -120,7 +119,7 @@ def test_interrupted_run_ends_its_workers_and_goes_on(tmp_path: Path) -> None:
             from pathlib import Path
             from ifailsense_ros.sim.shards import Made, jobs_of, make_shards
 
-            def make(settings, first, end):
+            def make(job):
                 print("working", flush=True)
                 while True:
                     time.sleep(1)
