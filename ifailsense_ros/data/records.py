@@ -89,6 +89,18 @@ class EpisodeRecord:
         """The same for the same source and key."""
         return uuid.uuid5(uuid.NAMESPACE_OID, f"{self.source}/{self.key}")
 
+    def keyframes(self, num_keyframes: int) -> tuple[Keyframe, ...]:
+        """T evenly spaced time steps with all their views, decoded.
+
+        Raises:
+            DataError: fewer time steps, or pictures that cannot be read.
+        """
+        try:
+            picks = select_keyframes(self.stamps_ns, num_keyframes)
+        except ValueError as error:
+            raise DataError(f"{self.source} {self.key}: {error}") from error
+        return self.read(picks)
+
     def episode(self, num_keyframes: int, num_pov: int, instruction: str | None = None) -> Episode:
         """The episode with T evenly spaced keyframes (paper, Sec. III-A), as every source gives it.
 
@@ -105,11 +117,8 @@ class EpisodeRecord:
                 f"{self.source} {self.key}: {self.num_pov} PoV, {num_pov} asked for; "
                 "ask for fewer, or use a data set with a gripper camera"
             )
-        try:
-            picks = select_keyframes(self.stamps_ns, num_keyframes)
-        except ValueError as error:
-            raise DataError(f"{self.source} {self.key}: {error}") from error
-        keyframes = tuple(Keyframe(k.stamp_ns, k.views[:num_pov]) for k in self.read(picks))
+        seen = self.keyframes(num_keyframes)
+        keyframes = tuple(Keyframe(k.stamp_ns, k.views[:num_pov]) for k in seen)
         first, last = self.stamps_ns[0], self.stamps_ns[-1]
         return Episode(
             episode_id=self.episode_id,

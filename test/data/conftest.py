@@ -153,3 +153,9 @@ def simple_bag(bag_maker: Callable[..., BagMaker]) -> Path:
     with bag_maker("simple") as bag:
         write_episode(bag, 100.0, episode_id=uuid.UUID(int=7))
     return bag.path
+
+
+@pytest.fixture(scope="session")
+def bag_writer() -> type[BagMaker]:
+    """`BagMaker`, for tests of many examples, which must not share a folder."""
+    return BagMaker

@@ -15,7 +15,9 @@ from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.records import EpisodeReader
 
 READERS: dict[str, str] = {
+    "droid": "ifailsense_ros.data.readers.droid:DroidReader",
     "calvin": "ifailsense_ros.data.readers.calvin:CalvinReader",
+    "rosbag": "ifailsense_ros.data.readers.rosbag:RosbagReader",
     "store": "ifailsense_ros.data.readers.store:StoreReader",
 }
 """Name of the format -> module and class."""
