@@ -45,6 +45,8 @@ class TrackerConfig:
         detector_start_timeout_ns: steady clock; longest wait of an episode for a detector that
             is not ready.
         episode_timeout_ns: steady clock; a running episode ends by itself; 0: never.
+        provisional_period_ns: steady clock; a running episode is judged on what it has each time
+            this has passed; 0: never.
         queue_size: episodes that may wait for judgement.
         buffer_capacity: keyframe candidates kept per episode, at least 2 T; 0: 16 T.
         recent_count: most undecoded pairs kept for late START and END events.
@@ -67,6 +69,7 @@ class TrackerConfig:
     detector_timeout_ns: int = 60 * SECOND
     detector_start_timeout_ns: int = 120 * SECOND
     episode_timeout_ns: int = 0
+    provisional_period_ns: int = 0
     queue_size: int = 8
     buffer_capacity: int = 0
     recent_count: int = 32
@@ -112,6 +115,19 @@ class Judge:
     episode: Episode
 
 
+@dataclass(frozen=True, eq=False)
+class JudgeProvisional:
+    """Have the detector judge what a running episode has so far; answer as to `Judge`.
+
+    Attributes:
+        request_id: negative, so that it is never one of an episode.
+        episode: a snapshot.
+    """
+
+    request_id: int
+    episode: Episode
+
+
 @dataclass(frozen=True)
 class Abandon:
     """The detector took too long over this request: stop it, then `Tracker.detector_ready`."""
@@ -132,6 +148,21 @@ class Publish:
     request_id: int
     verdict: Verdict
     episode: Episode | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PublishProvisional:
+    """An early warning about the episode that is running; its final verdict is still to come.
+
+    Attributes:
+        request_id: of the episode.
+        verdict: its `end_ns` is the stamp of the newest keyframe.
+        episode: the snapshot that was judged.
+    """
+
+    request_id: int
+    verdict: Verdict
+    episode: Episode
 
 
 class BoundaryKind(enum.IntEnum):
@@ -166,4 +197,6 @@ class ClockJumped:
     detail: str
 
 
-Effect: TypeAlias = Judge | Abandon | Publish | Boundary | ClockJumped
+Effect: TypeAlias = (
+    Judge | JudgeProvisional | Abandon | Publish | PublishProvisional | Boundary | ClockJumped
+)

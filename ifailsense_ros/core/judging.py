@@ -10,20 +10,38 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from ifailsense_ros.core import unjudged
-from ifailsense_ros.core.effects import Abandon, Effect, Judge, Publish, TrackerConfig
+from ifailsense_ros.core.effects import (
+    Abandon,
+    Effect,
+    Judge,
+    JudgeProvisional,
+    Publish,
+    PublishProvisional,
+    TrackerConfig,
+)
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.verdict import Judgement, Reason, Verdict
 
 
 @dataclass
 class _Frozen:
-    """An episode that waits for the detector, or is being judged."""
+    """An episode that waits for the detector, or is being judged.
+
+    Attributes:
+        request_id: what the detector's answer will name.
+        episode: frozen.
+        ended_now: steady time of its END; of a snapshot, when it was taken.
+        waiting_since: steady time since which it waits for the detector, or the detector works.
+        settled: nothing is to be published any more.
+        running_id: of a snapshot, the request id of the running episode; 0 for a final one.
+    """
 
     request_id: int
     episode: Episode
     ended_now: int
     waiting_since: int
     settled: bool = False
+    running_id: int = 0
 
 
 class JudgementQueue:
@@ -35,7 +53,7 @@ class JudgementQueue:
     """
 
     def __init__(self, config: TrackerConfig, counters: Counter[str]) -> None:
-        self._config = config
+        self.config = config
         self._counters = counters
         self._queue: deque[_Frozen] = deque()
         self._judging: _Frozen | None = None
@@ -43,6 +61,7 @@ class JudgementQueue:
         self._fault = ""
         self._gone_since = 0
         self._model_id = ""
+        self._last_provisional = 0
 
     def __len__(self) -> int:
         """Episodes that wait."""
@@ -53,6 +72,11 @@ class JudgementQueue:
         """Whether the detector has a request that it has not answered."""
         return self._judging is not None
 
+    @property
+    def free(self) -> bool:
+        """Whether the detector has nothing to do, and nothing waits for it."""
+        return self._ready and not self.busy and not self._queue
+
     def submit(
         self, request_id: int, episode: Episode, ended_now: int, now_ns: int
     ) -> list[Effect]:
@@ -60,9 +84,22 @@ class JudgementQueue:
         self._queue.append(_Frozen(request_id, episode, ended_now, now_ns))
         return self._dispatch(now_ns)
 
+    def judge_provisionally(self, running_id: int, episode: Episode, now_ns: int) -> list[Effect]:
+        """Have the detector, which must be free, judge a snapshot of the running episode."""
+        assert self.free
+        self._last_provisional -= 1
+        request_id = self._last_provisional
+        self._judging = _Frozen(request_id, episode, now_ns, now_ns, running_id=running_id)
+        return [JudgeProvisional(request_id, episode)]
+
+    def drop_provisional(self) -> None:
+        """The running episode is over: an answer about its snapshot comes too late."""
+        if self._judging and self._judging.running_id:
+            self._judging.settled = True
+
     def due(self, now_ns: int) -> list[Effect]:
         """What falls due by `now_ns`."""
-        config = self._config
+        config = self.config
         effects: list[Effect] = []
         judged = self._judging
         if judged and now_ns >= judged.waiting_since + config.detector_timeout_ns:
@@ -103,6 +140,8 @@ class JudgementQueue:
         self._judging = None
         if judged.settled:
             self._counters["late_results"] += 1
+        elif judged.running_id:
+            return [self._warn(judged, judgement, now_ns), *self._dispatch(now_ns)]
         effects = self._settle(judged, judgement, now_ns, judged=True)
         return effects + self._dispatch(now_ns)
 
@@ -127,7 +166,13 @@ class JudgementQueue:
         """The final verdict on an episode; `judged` if the detector saw it."""
         self._counters["verdicts"] += 1
         self._counters[f"verdict_{judgement.outcome.name.lower()}"] += 1
-        verdict = Verdict(
+        verdict = self._verdict(episode, judgement, latency_ns, judged)
+        return Publish(request_id, verdict, judged)
+
+    def _verdict(
+        self, episode: Episode, judgement: Judgement, latency_ns: int, judged: Episode | None
+    ) -> Verdict:
+        return Verdict(
             episode_id=episode.episode_id,
             instruction=episode.instruction,
             end_ns=episode.end_ns,
@@ -136,7 +181,12 @@ class JudgementQueue:
             latency_ns=latency_ns,
             model_id=self._model_id,
         )
-        return Publish(request_id, verdict, judged)
+
+    def _warn(self, frozen: _Frozen, judgement: Judgement, now_ns: int) -> PublishProvisional:
+        self._counters["provisional_verdicts"] += 1
+        latency = now_ns - frozen.ended_now
+        verdict = self._verdict(frozen.episode, judgement, latency, frozen.episode)
+        return PublishProvisional(frozen.running_id, verdict, frozen.episode)
 
     def _dispatch(self, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []
@@ -156,6 +206,8 @@ class JudgementQueue:
         if frozen.settled:
             return []
         frozen.settled = True
+        if frozen.running_id:
+            return []  # nothing is owed: the episode's own verdict is still to come
         seen = frozen.episode if judged else None
         latency = now_ns - frozen.ended_now
         return [self.publish(frozen.request_id, frozen.episode, judgement, latency, seen)]

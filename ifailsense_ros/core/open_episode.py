@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ifailsense_ros.core.effects import Boundary, BoundaryKind
+from ifailsense_ros.core.effects import Boundary, BoundaryKind, TrackerConfig
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.recording import Frame, Recording, to_keyframes
 
@@ -17,26 +17,30 @@ class OpenEpisode:
     """An episode that is running or ending.
 
     Attributes:
+        config: the tracker's when it started: no rule changes between START and END.
         request_id: number of its START.
         episode_id: its id.
-        instruction: normalised; may be empty.
-        instruction_given: START brought it; otherwise it is from the topic.
         started_now: steady time of START.
         named_until: steady time until which the topic may still name its instruction.
         recording: its pairs.
+        instruction: normalised; may be empty.
+        instruction_given: START brought it; otherwise it is from the topic.
         absent_cameras: that have sent nothing since START.
+        warned_now: steady time of START, or of its last turn for an early warning.
         ended_now: steady time of END.
         silent_cameras: that were silent when END came.
     """
 
+    config: TrackerConfig
     request_id: int
     episode_id: uuid.UUID
-    instruction: str
-    instruction_given: bool
     started_now: int
     named_until: int
     recording: Recording
-    absent_cameras: set[str]
+    instruction: str = ""
+    instruction_given: bool = False
+    absent_cameras: list[str] = field(default_factory=list)
+    warned_now: int = 0
     ended_now: int = 0
     silent_cameras: list[str] = field(default_factory=list)
 
@@ -85,24 +89,58 @@ class OpenEpisode:
             self.episode_id, self.instruction, to_keyframes(frames), start_ns, self.end_ns
         )
 
+    def so_far(self, frames: Sequence[Frame]) -> Episode:
+        """What is known before END, as an Episode that ends with the last of these keyframes."""
+        start_ns, end_ns = self.recording.start_ns, frames[-1].stamp_ns
+        return Episode(self.episode_id, self.instruction, to_keyframes(frames), start_ns, end_ns)
+
 
 class OpenEpisodes:
     """At most one episode is running; several may be ending.
 
     Args:
-        counters: of events that address no running episode; shared with the tracker.
+        counters: of STARTs, and of events that address no running episode; shared with the
+            tracker.
     """
 
     def __init__(self, counters: Counter[str]) -> None:
         self.running: OpenEpisode | None = None
         self.ending: list[OpenEpisode] = []
         self._counters = counters
+        self._last_request = 0
         self._ended_ids: deque[uuid.UUID] = deque(maxlen=32)
 
     def __iter__(self) -> Iterator[OpenEpisode]:
         yield from self.ending
         if self.running:
             yield self.running
+
+    def begin(
+        self, config: TrackerConfig, start_ns: int, now_ns: int, episode_id: uuid.UUID
+    ) -> OpenEpisode:
+        """START of an episode, which is the running one from now on; returns it."""
+        self._last_request += 1
+        self._counters["starts"] += 1
+        self.running = OpenEpisode(
+            config=config,
+            request_id=self._last_request,
+            episode_id=episode_id,
+            started_now=now_ns,
+            named_until=now_ns + config.instruction_grace_ns,
+            recording=Recording(
+                start_ns, config.pre_roll_ns, config.num_keyframes, config.candidates
+            ),
+            warned_now=now_ns,
+        )
+        return self.running
+
+    def heard(self, camera: str, fault: str = "") -> None:
+        """A camera sent a picture, or something that was no picture."""
+        for episode in self:
+            if camera in episode.absent_cameras:
+                episode.absent_cameras.remove(camera)
+            if fault:
+                episode.recording.note_fault(fault)
 
     def addressed(self, event: str, episode_id: uuid.UUID | None) -> OpenEpisode | None:
         """The running episode if the event means it; otherwise the event is counted."""

@@ -151,7 +151,20 @@ class Recording:
         for frame in recent:
             if self.holds(frame.stamp_ns):
                 self._buffer.add(frame.stamp_ns, frame)
-        frames = self.frames()
+        return self._choose(self.frames(), minimum, self.note_fault)
+
+    def snapshot(self, recent: Iterable[Frame], minimum: int) -> list[Frame]:
+        """As `freeze`, of what there is so far; leaves the recording as it is."""
+        frames = {frame.stamp_ns: frame for frame in self.frames()}
+        for frame in recent:
+            if self.holds(frame.stamp_ns):
+                frames.setdefault(frame.stamp_ns, frame)
+        # A fault will be noted when the pair's turn comes.
+        return self._choose([frames[s] for s in sorted(frames)], minimum, lambda fault: None)
+
+    def _choose(
+        self, frames: list[Frame], minimum: int, note_fault: Callable[[str], None]
+    ) -> list[Frame]:
         while len(frames) >= max(minimum, 1):
             stamps = [frame.stamp_ns for frame in frames]
             chosen = [frames[i] for i in select_keyframes(stamps, min(self._t, len(frames)))]
@@ -163,7 +176,7 @@ class Recording:
                     for i in range(self._t)
                 ]
             for frame in unusable:
-                self.note_fault(frame.fault)
+                note_fault(frame.fault)
             frames = [frame for frame in frames if not frame.fault]
         return []
 

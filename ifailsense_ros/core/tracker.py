@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from ifailsense_ros.core import unjudged
 from ifailsense_ros.core.cameras import CameraWatch
+from ifailsense_ros.core.early_warning import EarlyWarnings
 from ifailsense_ros.core.effects import (
     BoundaryKind,
     ClockJumped,
@@ -26,14 +27,7 @@ from ifailsense_ros.core.effects import (
 from ifailsense_ros.core.judging import JudgementQueue
 from ifailsense_ros.core.open_episode import OpenEpisode, OpenEpisodes
 from ifailsense_ros.core.prompt import normalise_instruction
-from ifailsense_ros.core.recording import (
-    Decode,
-    FateCounter,
-    Frame,
-    RecentPairs,
-    Recording,
-    Shrink,
-)
+from ifailsense_ros.core.recording import Decode, FateCounter, Frame, RecentPairs, Shrink
 from ifailsense_ros.core.verdict import Judgement
 
 
@@ -44,7 +38,7 @@ class Tracker:
     clamped if it goes back). Call `tick` at 10 Hz or faster.
 
     Args:
-        config: settings.
+        config: settings; see `reconfigure`.
         shrink: brings a view (uint8 RGB (H, W, 3)) to the model's cell; none if omitted.
         new_id: draws an episode id where START brings none.
     """
@@ -60,13 +54,16 @@ class Tracker:
         self.fates = FateCounter()
         self._shrink = shrink or (lambda view: view)
         self._new_id = new_id
-        self._now = self._last_request = 0
+        self._now = 0
         self._active, self._shut_down = True, False
         self._instruction = ""
         self._cameras = CameraWatch()
         self._recent = RecentPairs(config.recent_count, config.recent_span_ns)
         self._episodes = OpenEpisodes(self.counters)
         self._queue = JudgementQueue(config, self.counters)
+        self._warnings = EarlyWarnings(
+            self._episodes, self._recent, self._queue, self.fates, self.counters
+        )
 
     @property
     def running_id(self) -> uuid.UUID | None:
@@ -97,6 +94,18 @@ class Tracker:
         """The newest header stamp of any camera: "now" in the time of the stamps."""
         return self._cameras.newest(otherwise_ns)
 
+    def reconfigure(self, config: TrackerConfig) -> None:
+        """Change settings. Those of the detector and of early warnings hold at once, those of
+        episodes for the ones that start from now on.
+
+        Raises:
+            ValueError: cameras, keyframes or buffers would change.
+        """
+        for name in ("num_keyframes", "cameras", "buffer_capacity", "recent_count"):
+            if getattr(config, name) != getattr(self.config, name):
+                raise ValueError(f"{name} cannot be changed")
+        self.config = self._queue.config = config
+
     # --- events: episodes -----------------------------------------------------------------------
 
     def tick(self, now_ns: int) -> list[Effect]:
@@ -120,27 +129,14 @@ class Tracker:
             self.counters["start_repeated"] += 1
             return effects
         if running:
-            verdict = unjudged.superseded()
-            effects += self._give_up(running, verdict, BoundaryKind.END, stamp_ns)
+            effects += self._give_up(running, unjudged.superseded(), BoundaryKind.END, stamp_ns)
         if self._cameras.is_before(stamp_ns, self.config.jump_back_ns):
             # A bag that loops: its START is older than the last pictures of the round before.
             effects += self._jump("START is stamped before the newest pictures", stamp_ns)
         config, given = self.config, normalise_instruction(instruction)
-        self._last_request += 1
-        silent_since = self._now - config.camera_silent_ns
-        self._episodes.running = started = OpenEpisode(
-            request_id=self._last_request,
-            episode_id=episode_id or self._new_id(),
-            instruction=given or self._instruction,
-            instruction_given=bool(given),
-            started_now=self._now,
-            named_until=self._now + config.instruction_grace_ns,
-            recording=Recording(
-                stamp_ns, config.pre_roll_ns, config.num_keyframes, config.candidates
-            ),
-            absent_cameras=set(self._cameras.silent(config.cameras, silent_since)),
-        )
-        self.counters["starts"] += 1
+        started = self._episodes.begin(config, stamp_ns, self._now, episode_id or self._new_id())
+        started.instruction, started.instruction_given = given or self._instruction, bool(given)
+        started.absent_cameras = self._silent(config)
         return [*effects, started.boundary(BoundaryKind.START, stamp_ns)]
 
     def end(self, stamp_ns: int, now_ns: int, episode_id: uuid.UUID | None = None) -> list[Effect]:
@@ -171,9 +167,10 @@ class Tracker:
         if running is None or running.name(text, self._now) or running.agrees(text, self._now):
             return effects
         self.counters["instruction_changed"] += 1
-        if self.config.instruction_change is InstructionChange.END:
+        change = running.config.instruction_change
+        if change is InstructionChange.END:
             effects += self._end(running, self._last_stamp(running))
-        elif self.config.instruction_change is InstructionChange.UNKNOWN:
+        elif change is InstructionChange.UNKNOWN:
             verdict = unjudged.instruction_changed(text)
             effects += self._give_up(running, verdict, BoundaryKind.ABORT)
         return effects
@@ -202,8 +199,7 @@ class Tracker:
         if self._cameras.is_before(stamp_ns, self.config.jump_back_ns, camera):
             effects += self._jump(f"the stamps of camera {camera} went back in time", stamp_ns)
         self._cameras.heard(camera, self._now, stamp_ns)
-        for episode in self._episodes:
-            episode.absent_cameras.discard(camera)
+        self._episodes.heard(camera)
         return effects
 
     def bad_image(self, camera: str, detail: str, now_ns: int) -> list[Effect]:
@@ -211,9 +207,7 @@ class Tracker:
         effects = self._due(now_ns)
         self._cameras.heard(camera, self._now)
         self.counters["bad_images"] += 1
-        for episode in self._episodes:
-            episode.absent_cameras.discard(camera)
-            episode.recording.note_fault(f"camera {camera}: {detail}")
+        self._episodes.heard(camera, f"camera {camera}: {detail}")
         return effects
 
     def pair(self, stamp_ns: int, decode: Decode, now_ns: int) -> list[Effect]:
@@ -252,25 +246,25 @@ class Tracker:
         """What falls due by `now_ns`; deadlines come before the event that is handled now."""
         self._now = max(self._now, now_ns)
         effects: list[Effect] = []
-        timeout, running = self.config.episode_timeout_ns, self._episodes.running
+        running = self._episodes.running
+        timeout = running.config.episode_timeout_ns if running else 0
         if running and timeout and self._now >= running.started_now + timeout:
             self.counters["episode_timeouts"] += 1
             effects += self._end(running, self._last_stamp(running))
         effects += self._freeze_ready()
         effects += self._queue.due(self._now)
+        effects += self._warnings.due(self.config, self._now)
         if self._now >= self._cameras.last_heard(self._now) + self.config.drain_after_ns:
             self._pass_on(self._recent.clear())
         return effects
 
     def _end(self, episode: OpenEpisode, end_ns: int) -> list[Effect]:
         full = self.waiting >= self.config.queue_size
-        self._episodes.over()
+        self._over()
         effects: list[Effect] = [episode.end(BoundaryKind.END, end_ns, self._now)]
         if full:
             return [*effects, self._settle(episode, unjudged.queue_full(self.config))]
-        episode.silent_cameras = self._cameras.silent(
-            self.config.cameras, self._now - self.config.camera_silent_ns
-        )
+        episode.silent_cameras = self._silent(episode.config)
         self._episodes.ending.append(episode)
         return effects + self._freeze_ready()
 
@@ -283,8 +277,12 @@ class Tracker:
     ) -> list[Effect]:
         """Settle the running episode without judging it."""
         stamp_ns = self._last_stamp(episode) if stamp_ns is None else stamp_ns
-        self._episodes.over()
+        self._over()
         return [episode.end(kind, stamp_ns, self._now), self._settle(episode, verdict)]
+
+    def _over(self) -> None:
+        self._episodes.over()
+        self._queue.drop_provisional()
 
     def _settle(self, episode: OpenEpisode, judgement: Judgement) -> Publish:
         latency = self._now - episode.ended_now
@@ -306,14 +304,14 @@ class Tracker:
         return effects
 
     def _is_complete(self, episode: OpenEpisode) -> bool:
-        waited = self._now >= episode.ended_now + self.config.end_grace_ns
+        waited = self._now >= episode.ended_now + episode.config.end_grace_ns
         all_in = waited or self._cameras.pairs_reach(episode.end_ns)
         return all_in and episode.is_named(self._now)
 
     def _freeze(self, episode: OpenEpisode) -> list[Effect]:
         frames = episode.recording.freeze(self._recent, self.config.min_keyframes)
         self.fates.recount(frames)
-        verdict = unjudged.why(self.config, episode, frames, self._cameras.stamps_ns)
+        verdict = unjudged.why(episode, frames, self._cameras.stamps_ns)
         if verdict is not None:
             return [self._settle(episode, verdict)]
         return self._queue.submit(
@@ -339,10 +337,12 @@ class Tracker:
             self.fates.count(frame, unneeded="clock_jump")
         running = self._episodes.running
         if running and not running.begins_at(to_ns, self.config.jump_back_ns):
-            verdict = unjudged.clock_jumped(detail)
-            effects += self._give_up(running, verdict, BoundaryKind.ABORT)
+            effects += self._give_up(running, unjudged.clock_jumped(detail), BoundaryKind.ABORT)
         self._cameras.forget_stamps()
         return effects
+
+    def _silent(self, config: TrackerConfig) -> list[str]:
+        return self._cameras.silent(config.cameras, self._now - config.camera_silent_ns)
 
     def _last_stamp(self, episode: OpenEpisode) -> int:
         start_ns = episode.recording.start_ns

@@ -14,7 +14,6 @@ from ifailsense_ros.core.verdict import Judgement, Reason
 
 
 def why(
-    config: TrackerConfig,
     episode: OpenEpisode,
     keyframes: Sequence[Frame],
     newest_ns: Mapping[str, int],
@@ -22,12 +21,11 @@ def why(
     """The UNKNOWN of an episode that has ended, or None if it can be judged.
 
     Args:
-        config: of the tracker.
         episode: its END is known.
         keyframes: what its recording's `freeze` gave.
         newest_ns: newest stamp of each camera.
     """
-    recording = episode.recording
+    config, recording = episode.config, episode.recording
     absent = [camera for camera in config.cameras if camera in episode.absent_cameras]
     if not episode.instruction:
         return Judgement.unknown(
@@ -43,7 +41,7 @@ def why(
             "its QoS and image_transport",
         )
     if len(keyframes) < config.num_keyframes:
-        return _too_few(config, episode, newest_ns)
+        return _too_few(episode, newest_ns)
     if episode.silent_cameras:
         return Judgement.unknown(
             Reason.CAMERA_STALE,
@@ -127,10 +125,8 @@ def not_ready(config: TrackerConfig) -> Judgement:
     )
 
 
-def _too_few(
-    config: TrackerConfig, episode: OpenEpisode, newest_ns: Mapping[str, int]
-) -> Judgement:
-    recording = episode.recording
+def _too_few(episode: OpenEpisode, newest_ns: Mapping[str, int]) -> Judgement:
+    config, recording = episode.config, episode.recording
     frames = recording.frames()
     if recording.faults:
         return Judgement.unknown(
