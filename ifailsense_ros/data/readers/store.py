@@ -54,8 +54,8 @@ class StoreReader(BaseReader):
         self, path: str | Path, split: str | None = None, *, keep_going: bool = False
     ) -> None:
         super().__init__(path, keep_going=keep_going)
-        self._shards = list_shards(self.path, split)
-        if not self._shards:
+        self.shards = list_shards(self.path, split)
+        if not self.shards:
             wanted = f" of split {split!r}" if split else ""
             raise DataError(f"{path}: no shard{wanted} (*.parquet); make the data set first")
         # Pictures are asked for in the order of the records: one shard in memory is enough.
@@ -63,7 +63,7 @@ class StoreReader(BaseReader):
 
     def records(self) -> Iterator[EpisodeRecord]:
         """The records, in the order of the shards."""
-        for shard in self._shards:
+        for shard in self.shards:
             with self.noting(shard):
                 rows = read_shard(shard, pictures=False)
                 for number, (row, povs) in enumerate(zip(rows, read_num_pov(shard), strict=True)):
