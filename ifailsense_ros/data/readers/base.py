@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ import numpy as np
 from ifailsense_ros.core.errors import DataError, ImageError
 from ifailsense_ros.core.images import decode_compressed
 from ifailsense_ros.data.records import EpisodeRecord, Problem
+
+# Of a damaged video we say one line; ffmpeg would add its own. Read by OpenCV at its first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 class BaseReader(ABC):
@@ -53,8 +57,9 @@ class BaseReader(ABC):
     def noting(self, where: str | Path) -> Iterator[None]:
         """Ends the block at a DataError; raises it only if the reader does not `keep_going`.
 
-        What is raised names `where`, whether or not the error did. `yield` may stand inside: what a consumer does with a record raises outside of it. Those
-        who decode pictures use it too, so that a corrupt one is listed with everything else.
+        What is raised names `where`, whether or not the error did. `yield` may stand inside: what a
+        consumer does with a record raises outside of it. Those who decode pictures use it too, so
+        that a corrupt one is listed with everything else.
 
         Args:
             where: file, and the episode in it if there are several.
@@ -156,7 +161,9 @@ class VideoFrames:
         self.path = path
         if not path.is_file():
             raise DataError(f"{path}: is missing; copy the data set again")
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        cv2.utils.logging.setLogLevel(level)
         if not self._capture.isOpened():
             raise DataError(f"{path}: is not a video that OpenCV can read; copy it again")
 
@@ -181,9 +188,11 @@ class VideoFrames:
         Raises:
             DataError: there is no such frame, or it cannot be decoded.
         """
-        # OpenCV's ffmpeg backend goes to the key frame before and decodes up to the index.
-        self._capture.set(cv2.CAP_PROP_POS_FRAMES, index)
-        ok, picture = self._capture.read()
+        ok, picture = False, None
+        if 0 <= index < len(self):
+            # OpenCV's ffmpeg backend goes to the key frame before and decodes up to the index.
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+            ok, picture = self._capture.read()
         if not ok:
             raise DataError(
                 f"{self.path}: frame {index} cannot be decoded (the file says it has {len(self)}); "
