@@ -1,7 +1,7 @@
 """The simulated Franka: scenes, tasks, experts, failures, recorders (optional extra, needs mujoco).
 
-``tasks`` and ``instructions`` are plain numpy and import without mujoco.
+Scenes, tasks, oracle, feasibility and instructions are plain numpy and import without mujoco.
 """
 
 # Written into every data set row and bag: raise it when the same seed gives other pictures.
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"

@@ -78,6 +78,7 @@ class Camera:
         out: list[list[np.ndarray]] = [[] for _ in CAMERAS]
         for qpos in states:
             self._data.qpos[:] = qpos
+            self._world.light_lamps(qpos)
             mujoco.mj_kinematics(self._world.model, self._data)
             mujoco.mj_camlight(self._world.model, self._data)
             for row, camera in zip(out, CAMERAS, strict=True):

@@ -1,4 +1,10 @@
-"""The physics of the world: resetting it to a scene, inverse kinematics, moving the hand."""
+"""The physics of the world: resetting it to a scene, inverse kinematics, moving the hand.
+
+A recorded state is the simulator's ``qpos``, 37 numbers, and holds everything that a picture shows
+(docs/simulation.md lists them): arm joints 0-6 (rad), fingers 7-8 (m), drawer 9, door 10, switch
+11, button 12 (m), LED 13 (0 or 1), then x, y, z (m) and a quaternion (w, x, y, z) for the red, the
+blue and the pink block.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +15,12 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from .mjcf import TINTED, build_xml
-from .scene import BLOCK_HALF, COLOURS, Look, Scene
-from .tasks import BlockState, WorldState
+from .furniture import GLOW_ALPHA, LAMP_EMISSION, LAMP_RGBA
+from .layout import COLOURS
+from .look import DISTRACTOR_SHAPES, DISTRACTORS, Look
+from .mjcf import build_xml
+from .oracle import BlockState, WorldState, carried_blocks
+from .scene import Scene
 
 TICK_S = 0.02  # control period
 SAMPLE_TICKS = 5  # states are kept at 10 Hz
@@ -22,6 +31,9 @@ FINGERS_CLOSED = 0.0
 _ARM_START = np.array([0.0, -0.55, 0.0, -2.35, 0.0, 1.8, 0.785])
 _TURN_SPEED = 1.9  # rad/s
 _SETTLE_S = 0.06  # rest after each move
+_JOINTS = ("drawer", "door", "switch", "button", "led")
+# The button toggles the LED when it goes down by the first, once until it is back at the second.
+_PRESSED, _RELEASED = 0.008, 0.004
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,15 @@ class World:
         self._scratch = mujoco.MjData(self.model)
         self._site = self.model.site("tcp").id
         self._block_qpos = {c: int(self.model.joint(c).qposadr[0]) for c in COLOURS}
-        self._qpos = {n: int(self.model.joint(n).qposadr[0]) for n in ("drawer", "door")}
+        self._qpos = {n: int(self.model.joint(n).qposadr[0]) for n in _JOINTS}
+        self._led_speed = int(self.model.joint("led").dofadr[0])
+        plain = self.model.material("table_plain").id
+        self._table_geoms = np.flatnonzero(self.model.geom_matid == plain)
         self._arm_range = self.model.jnt_range[:7]
         self._substeps = round(TICK_S / self.model.opt.timestep)
         self._target: tuple[np.ndarray, float] = (np.zeros(3), 0.0)
         self._ticks = 0
+        self._pressed = False
         self.states: list[np.ndarray] = []
 
     # --- state
@@ -89,12 +105,12 @@ class World:
         mujoco.mj_resetData(self.model, data)
         data.qpos[:7] = _ARM_START
         data.qpos[7:9] = FINGERS_OPEN
-        for colour, (x, y, yaw) in scene.blocks.items():
+        for colour, (x, y, z, yaw) in scene.blocks.items():
             at = self._block_qpos[colour]
             quat = (math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2))
-            data.qpos[at : at + 7] = (x, y, BLOCK_HALF[2], *quat)
-        data.qpos[self._qpos["drawer"]] = scene.drawer
-        data.qpos[self._qpos["door"]] = scene.door
+            data.qpos[at : at + 7] = (x, y, z, *quat)
+        for name in ("drawer", "door", "switch", "led"):
+            data.qpos[self._qpos[name]] = getattr(scene, name)
         position = np.array(scene.home.position)
         data.qpos[:7] = self._solve(position, scene.home.yaw, _ARM_START, iterations=60)
         data.ctrl[:7] = data.qpos[:7]
@@ -105,6 +121,7 @@ class World:
         data.time = 0.0
         self._target = (position, scene.home.yaw)
         self._ticks = 0
+        self._pressed = False
         self.states = []
         self._sample()
         self.apply_look(scene.look)
@@ -112,8 +129,12 @@ class World:
     def apply_look(self, look: Look) -> None:
         """Write colours, light and camera of ``look`` into the model."""
         model = self.model
-        for name in TINTED:
-            model.mat_rgba[model.material(name).id, :3] = look.colours[name]
+        table = model.material(f"table_{look.table_texture}").id
+        model.geom_matid[self._table_geoms] = table
+        model.mat_rgba[table, :3] = look.colours["table"]
+        for name, colour in look.colours.items():
+            if name != "table":
+                model.mat_rgba[model.material(name).id, :3] = colour
         lamp = model.light("lamp").id
         position = np.array(look.light_position)
         model.light_pos[lamp] = position
@@ -132,12 +153,27 @@ class World:
         model.cam_pos[camera] = eye
         model.cam_quat[camera] = quat
         model.cam_fovy[camera] = look.camera_fov
-        thing = model.geom("distractor").id
-        model.geom_rgba[thing] = (0.0, 0.0, 0.0, 0.0)
-        if look.distractor is not None:
-            x, y, grey = look.distractor
-            model.geom_pos[thing, :2] = (x, y)
-            model.geom_rgba[thing] = (grey, grey, 0.9 * grey, 1.0)
+        self._place_distractors(look)
+
+    def _place_distractors(self, look: Look) -> None:
+        for number in range(DISTRACTORS):
+            for shape in DISTRACTOR_SHAPES:
+                thing = self.model.geom(f"distractor{number}_{shape}").id
+                self.model.geom_rgba[thing] = (0.0, 0.0, 0.0, 0.0)
+        for number, distractor in enumerate(look.distractors):
+            thing = self.model.geom(f"distractor{number}_{distractor.shape}").id
+            self.model.geom_pos[thing, :2] = (distractor.x, distractor.y)
+            self.model.geom_rgba[thing] = (*distractor.colour, 1.0)
+
+    def light_lamps(self, qpos: np.ndarray) -> None:
+        """Give bulb and LED the colours they have in a recorded state (qpos, shape (nq,))."""
+        lit = {"bulb": qpos[self._qpos["switch"]] > 0, "led": qpos[self._qpos["led"]] > 0.5}
+        for name, on in lit.items():
+            lamp, glow = (self.model.material(n).id for n in (name, f"{name}_glow"))
+            colour = LAMP_RGBA[name][bool(on)]
+            self.model.mat_rgba[lamp] = colour
+            self.model.mat_rgba[glow] = (*colour[:3], GLOW_ALPHA[bool(on)])
+            self.model.mat_emission[[lamp, glow]] = LAMP_EMISSION[bool(on)]
 
     def state(self) -> WorldState:
         """The present state as the oracle sees it."""
@@ -152,7 +188,12 @@ class World:
             yaw = math.atan2(2 * (a * b + w * c), 1 - 2 * (b * b + c * c))
             blocks[colour] = BlockState(x, y, z, yaw, upright=1 - 2 * (a * a + b * b))
         joints = {name: float(qpos[at]) for name, at in self._qpos.items()}
-        return WorldState(blocks, joints["drawer"], joints["door"])
+        led = joints["led"] > 0.5
+        return WorldState(blocks, joints["drawer"], joints["door"], joints["switch"], led)
+
+    def carried(self, states: np.ndarray) -> frozenset[str]:
+        """Colours of the blocks that were in the air somewhere in recorded states (n, nq)."""
+        return carried_blocks(self.state_at(qpos) for qpos in states)
 
     def place_of(self, geom: str) -> np.ndarray:
         """Where a named geom is, shape (3,), metres."""
@@ -179,9 +220,21 @@ class World:
 
     def _tick(self) -> None:
         mujoco.mj_step(self.model, self.data, self._substeps)
+        self._toggle_led()
         self._ticks += 1
         if self._ticks % SAMPLE_TICKS == 0:
             self._sample()
+
+    def _toggle_led(self) -> None:
+        data, at = self.data, self._qpos["led"]
+        down = data.qpos[self._qpos["button"]]
+        lit = data.qpos[at] > 0.5
+        if down >= _PRESSED and not self._pressed:
+            lit, self._pressed = not lit, True
+        elif down <= _RELEASED:
+            self._pressed = False
+        data.qpos[at] = float(lit)
+        data.qvel[self._led_speed] = 0.0
 
     def _sample(self) -> None:
         self.states.append(self.data.qpos.astype(np.float32))

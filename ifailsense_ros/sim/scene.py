@@ -1,8 +1,7 @@
-"""What one scene looks like before anybody acts: look, block poses, drawer, door, arm posture.
+"""What one scene is before anybody acts: look, where the blocks are, drawer, door, lamps, posture.
 
-Everything here is drawn before the task is (DESIGN section 9, rule 1), so that the first picture
-says nothing about which task will be performed. Lengths in metres, angles in radians, world frame:
-x away from the robot's base towards the exocentric camera, y to the right of its picture, z up.
+Everything here is drawn before the task is (DESIGN section 9, rule 1), by one law whatever the
+task's category, so that the first picture says nothing about which task will be performed.
 """
 
 from __future__ import annotations
@@ -12,19 +11,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COLOURS = ("red", "blue", "pink")
-
-# Blocks: 100 x 44 x 44 mm.
-BLOCK_HALF = (0.050, 0.022, 0.022)
-BLOCK_X = (0.430, 0.575)
-BLOCK_Y = (-0.105, 0.105)
-BLOCK_GAP = 0.100  # least distance between two centres
-
-# Drawer: 0 is closed, DRAWER_STROKE is open. Door: -DOOR_REACH is left, +DOOR_REACH is right.
-DRAWER_STROKE = 0.14
-DRAWER_START = (0.055, 0.085)
-DOOR_REACH = 0.09
-DOOR_START = (-0.025, 0.025)
+from .layout import (
+    BLOCK_GAP,
+    BLOCK_HALF,
+    BLOCK_X,
+    BLOCK_Y,
+    CABINET_FLOOR,
+    CABINET_HALF,
+    CABINET_X,
+    COLOURS,
+    DOOR_HALF,
+    DOOR_START,
+    DRAWER_FLOOR,
+    DRAWER_SLOT_Y,
+    DRAWER_START,
+    EDGE_X,
+    SWITCH_REACH,
+)
+from .look import Look, draw_look
 
 # Box from which the hand's posture is drawn, both at the start and for the retreat at the end:
 # the hand is then at the picture's upper rim and hides nothing that matters.
@@ -32,34 +36,12 @@ HOME_LOW = (0.30, -0.06, 0.31)
 HOME_HIGH = (0.36, 0.06, 0.36)
 HOME_YAW = 0.25
 
-# Exocentric camera, opposite the robot.
-CAMERA_POSITION = (1.04, 0.0, 0.68)
-CAMERA_TARGET = (0.465, 0.0, 0.02)
-CAMERA_FOV = 41.0
-
-_COLOURS_OF_THINGS = {
-    "table": (0.86, 0.80, 0.70),
-    "floor": (0.45, 0.47, 0.50),
-    "cabinet": (0.50, 0.51, 0.54),
-    "slot": (0.10, 0.10, 0.12),
-    "door": (0.96, 0.72, 0.10),
-    "unit": (0.55, 0.47, 0.40),
-    "drawer": (0.14, 0.68, 0.36),
-}
-
-
-@dataclass(frozen=True)
-class Look:
-    """Colours (RGB in 0..1), light and camera of one scene."""
-
-    colours: dict[str, tuple[float, float, float]]
-    light_position: tuple[float, float, float]
-    light_diffuse: float
-    ambient: float
-    camera_position: tuple[float, float, float]
-    camera_target: tuple[float, float, float]
-    camera_fov: float
-    distractor: tuple[float, float, float] | None  # x, y, grey level
+STACK_SHARE = 0.35  # of the scenes in which one block lies on another
+PLACES = ("table", "drawer", "slider")
+_PLACE_SHARES = (0.50, 0.25, 0.25)
+_MOST_IN_A_CONTAINER = 2
+_CONTAINER_YAW = 0.05  # rad; a block in drawer or cabinet lies along x, to that spread
+GAP_MARGIN = 0.060  # from a block's centre to the cabinet's end or the door's rim, along y
 
 
 @dataclass(frozen=True)
@@ -72,12 +54,24 @@ class HomePose:
 
 @dataclass(frozen=True)
 class Scene:
-    """A start state: everything that is fixed before a task is chosen."""
+    """A start state: everything that is fixed before a task is chosen.
+
+    Attributes:
+        look: colours, light, camera.
+        blocks: colour -> x, y, z of the centre (m), yaw (rad).
+        drawer: opening (m).
+        door: position (m), left is negative.
+        switch: position of the lever (m), positive is on.
+        led: whether the LED is on.
+        home: the hand's posture.
+    """
 
     look: Look
-    blocks: dict[str, tuple[float, float, float]]  # colour -> x, y, yaw
+    blocks: dict[str, tuple[float, float, float, float]]
     drawer: float
     door: float
+    switch: float
+    led: bool
     home: HomePose
 
 
@@ -87,62 +81,82 @@ def draw_home(rng: np.random.Generator) -> HomePose:
     return HomePose(tuple(position.tolist()), float(rng.uniform(-HOME_YAW, HOME_YAW)))
 
 
-def draw_look(rng: np.random.Generator, level: int = 1) -> Look:
-    """The look of a scene.
-
-    Args:
-        rng: source of randomness.
-        level: 0 gives the one fixed look; 1 a mild jitter of colours, light and camera
-            (position +-1.5 cm, field of view +-1 degree) and at most one far object.
-
-    Raises:
-        ValueError: for another level.
-    """
-    if level not in (0, 1):
-        raise ValueError(f"look level must be 0 or 1, not {level!r}")
-    amount = float(level)
-    colours = {}
-    for name, base in _COLOURS_OF_THINGS.items():
-        brightness = rng.uniform(-0.05, 0.05)
-        tint = rng.uniform(-0.03, 0.03, 3)
-        colour = np.clip(np.array(base) + amount * (brightness + tint), 0.0, 1.0)
-        colours[name] = tuple(colour.tolist())
-    light = np.array([0.9, -0.3, 1.9]) + amount * rng.uniform(-0.35, 0.35, 3)
-    camera = np.array(CAMERA_POSITION) + amount * rng.uniform(-0.015, 0.015, 3)
-    has_distractor = bool(rng.integers(2)) and level > 0
-    spot = (float(rng.uniform(0.16, 0.24)), float(rng.uniform(0.22, 0.30)))
-    grey = float(rng.uniform(0.25, 0.7))
-    return Look(
-        colours=colours,
-        light_position=tuple(light.tolist()),
-        light_diffuse=0.45 + amount * float(rng.uniform(-0.08, 0.08)),
-        ambient=0.40 + amount * float(rng.uniform(-0.05, 0.05)),
-        camera_position=tuple(camera.tolist()),
-        camera_target=CAMERA_TARGET,
-        camera_fov=CAMERA_FOV + amount * float(rng.uniform(-1.0, 1.0)),
-        distractor=(*spot, grey) if has_distractor else None,
-    )
+def cabinet_gap(door: float, side: int) -> tuple[float, float]:
+    """From where to where (y, m) a block's centre can lie beside the door; ``side`` is -1 (left) or
+    +1. Empty (first greater than second) where the door leaves too little room."""
+    end = side * (CABINET_HALF[1] - GAP_MARGIN)
+    rim = door + side * (DOOR_HALF + GAP_MARGIN)
+    return (end, rim) if side < 0 else (rim, end)
 
 
-def draw_scene(rng: np.random.Generator, level: int = 1) -> Scene:
-    """One start state, drawn without regard to any task."""
-    look = draw_look(rng, level)
+def drawer_middle(drawer: float) -> float:
+    """x (m) of the middle of the part of the drawer that is not under the table."""
+    return EDGE_X + drawer / 2
+
+
+def _draw_places(rng: np.random.Generator, colours: list[str]) -> dict[str, str]:
+    places: dict[str, str] = {}
+    for colour in colours:
+        place = PLACES[int(rng.choice(len(PLACES), p=_PLACE_SHARES))]
+        crowded = list(places.values()).count(place) >= _MOST_IN_A_CONTAINER
+        places[colour] = "table" if crowded and place != "table" else place
+    return places
+
+
+def _draw_table_spots(rng: np.random.Generator, count: int) -> np.ndarray:
+    """``count`` positions on the table, (count, 2), far enough apart."""
     while True:
-        x = rng.uniform(*BLOCK_X, len(COLOURS))
-        y = rng.uniform(*BLOCK_Y, len(COLOURS))
+        spots = np.column_stack([rng.uniform(*BLOCK_X, count), rng.uniform(*BLOCK_Y, count)])
         gaps = [
-            math.hypot(x[i] - x[j], y[i] - y[j])
-            for i in range(len(COLOURS))
-            for j in range(i + 1, len(COLOURS))
+            math.hypot(*(spots[i] - spots[j])) for i in range(count) for j in range(i + 1, count)
         ]
-        if min(gaps) >= BLOCK_GAP:
-            break
-    yaw = rng.uniform(-math.pi, math.pi, len(COLOURS))
-    blocks = {c: (float(x[i]), float(y[i]), float(yaw[i])) for i, c in enumerate(COLOURS)}
-    return Scene(
-        look=look,
-        blocks=blocks,
-        drawer=float(rng.uniform(*DRAWER_START)),
-        door=float(rng.uniform(*DOOR_START)),
-        home=draw_home(rng),
-    )
+        if min(gaps, default=BLOCK_GAP) >= BLOCK_GAP:
+            return spots
+
+
+def _draw_container_yaw(rng: np.random.Generator) -> float:
+    jitter = float(np.clip(rng.normal(0.0, _CONTAINER_YAW), -0.10, 0.10))
+    return jitter + math.pi * int(rng.integers(2))
+
+
+def _draw_blocks(
+    rng: np.random.Generator, drawer: float, door: float
+) -> dict[str, tuple[float, float, float, float]]:
+    order = [COLOURS[i] for i in rng.permutation(len(COLOURS))]
+    stacked = rng.random() < STACK_SHARE
+    upper = order.pop() if stacked else None
+    places = _draw_places(rng, order)
+    if upper is not None:
+        places[order[-1]] = "table"  # it carries the upper one
+    members = {place: [c for c in order if places[c] == place] for place in PLACES}
+
+    blocks: dict[str, tuple[float, float, float, float]] = {}
+    spots = _draw_table_spots(rng, len(members["table"]))
+    for colour, (x, y) in zip(members["table"], spots, strict=True):
+        blocks[colour] = (float(x), float(y), BLOCK_HALF[2], rng.uniform(-math.pi, math.pi))
+    first = 1 if rng.integers(2) else -1
+    for colour, side in zip(members["drawer"], (first, -first), strict=False):
+        slack = drawer / 2 - BLOCK_HALF[0] - 0.008
+        x = drawer_middle(drawer) + rng.uniform(-slack, slack)
+        y = side * DRAWER_SLOT_Y + rng.uniform(-0.004, 0.004)
+        blocks[colour] = (x, y, DRAWER_FLOOR + BLOCK_HALF[2], _draw_container_yaw(rng))
+    first = 1 if rng.integers(2) else -1
+    for colour, side in zip(members["slider"], (first, -first), strict=False):
+        x = CABINET_X + rng.uniform(-0.005, 0.005)
+        y = rng.uniform(*cabinet_gap(door, side))
+        blocks[colour] = (x, y, CABINET_FLOOR + BLOCK_HALF[2], _draw_container_yaw(rng))
+    if upper is not None:
+        x, y, z, yaw = blocks[order[-1]]
+        x, y = (v + rng.uniform(-0.004, 0.004) for v in (x, y))
+        yaw = yaw + rng.uniform(-0.08, 0.08) + math.pi * int(rng.integers(2))
+        blocks[upper] = (x, y, z + 2 * BLOCK_HALF[2], yaw)
+    return {c: tuple(float(v) for v in blocks[c]) for c in COLOURS}
+
+
+def draw_scene(rng: np.random.Generator, level: str | int = "mild") -> Scene:
+    """One start state, drawn without regard to any task; ``level`` as in `look.draw_look`."""
+    look = draw_look(rng, level)
+    drawer, door = float(rng.uniform(*DRAWER_START)), float(rng.uniform(*DOOR_START))
+    blocks = _draw_blocks(rng, drawer, door)
+    switch = float((1 if rng.integers(2) else -1) * (SWITCH_REACH - rng.uniform(0.0, 0.003)))
+    return Scene(look, blocks, drawer, door, switch, bool(rng.integers(2)), draw_home(rng))
