@@ -1,0 +1,68 @@
+"""Pictures of the unseen world: an exocentric camera of ours and Meta-World's gripper camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import mujoco
+import numpy as np
+
+from ..render import PICTURE_SIZE, _make_renderer
+from .arm import Arm
+from .scenes import View
+
+VIEWS = ("exo", "gripper")  # PoV row order: exocentric first
+
+
+def _camera_of(view: View) -> mujoco.MjvCamera:
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = view.lookat
+    camera.azimuth, camera.elevation = view.azimuth, view.elevation
+    camera.distance = view.distance
+    return camera
+
+
+class Camera:
+    """An off-screen renderer of one scene; use as a context manager, or call ``close``.
+
+    Sites are not drawn: they mark the goal of the task. Meta-World's gripper camera lies on its
+    side, its picture is turned upright.
+
+    Raises:
+        ConfigError: if this machine has no usable OpenGL.
+    """
+
+    def __init__(self, arm: Arm, size: int = PICTURE_SIZE) -> None:
+        self._arm = arm
+        self._renderer = _make_renderer(arm, size)
+        self._options = mujoco.MjvOption()
+        self._options.sitegroup[:] = 0
+
+    def __enter__(self) -> Camera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._renderer.close()
+
+    def pictures(self, samples: Iterable[np.ndarray], view: View) -> list[list[np.ndarray]]:
+        """Render stored samples.
+
+        Args:
+            samples: of `Arm.sample`.
+            view: the exocentric camera.
+
+        Returns:
+            per view in `VIEWS` order, one RGB picture (H, W, 3) uint8 per sample.
+        """
+        out: list[list[np.ndarray]] = [[] for _ in VIEWS]
+        for sample in samples:
+            self._arm.show(sample)
+            for row, camera in zip(out, (_camera_of(view), "gripperPOV"), strict=True):
+                self._renderer.update_scene(self._arm.data, camera, self._options)
+                row.append(self._renderer.render().copy())
+            out[1][-1] = np.ascontiguousarray(np.rot90(out[1][-1]))
+        return out
