@@ -20,13 +20,20 @@ _OWN = {
 _PASSED_ON = {
     ("sim", "record-dataset"): ("ifailsense_ros.sim.record_dataset", "record labelled episodes"),
     ("sim", "record-bag"): ("ifailsense_ros.sim.record_bag", "record an episode as a rosbag2"),
+    ("data", "build"): ("ifailsense_ros.cli.data:build", "pair expert episodes with instructions"),
+    ("data", "show"): ("ifailsense_ros.cli.data:show", "counts, data card and contact sheets"),
+    ("data", "check"): ("ifailsense_ros.cli.data:check", "hashes, leaks, balance, pictures"),
     ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
     ("evaluate-pairs",): (
         "ifailsense_ros.evaluate.pairs",
         "accuracy on recorded episodes, each with a right and a wrong instruction",
     ),
 }
-"""Sub-commands whose arguments go to `main(argv) -> int` of a module as they are."""
+"""Sub-commands whose arguments go to a function `(argv) -> int` as they are: "module" means its
+`main`, "module:function" another one."""
+
+_GROUPS = {"sim": "the simulated Franka", "data": "data sets of labelled episodes"}
+"""First words of commands of two words."""
 
 _MISSING = {
     "mujoco": "the simulator needs MuJoCo: pip install 'ifailsense_ros[sim]'",
@@ -50,9 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        for words, (module, _) in _PASSED_ON.items():
+        for words, (target, _) in _PASSED_ON.items():
             if tuple(argv[: len(words)]) == words:
-                return int(import_module(module).main(argv[len(words) :]) or 0)
+                module, _, function = target.partition(":")
+                command = getattr(import_module(module), function or "main")
+                return int(command(argv[len(words) :]) or 0)
         args = _parser(argv).parse_args(argv)
         return args.run(args)
     except IFailSenseError as error:
@@ -94,7 +103,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             commands.add_parser(words[0], help=help_text, add_help=False)
             continue
         if words[0] not in groups:
-            group = commands.add_parser(words[0], help="the simulated Franka")
+            group = commands.add_parser(words[0], help=_GROUPS[words[0]])
             groups[words[0]] = group.add_subparsers(required=True, metavar="COMMAND")
         groups[words[0]].add_parser(words[1], help=help_text, add_help=False)
     return parser

@@ -24,7 +24,13 @@ import pyarrow as pa
 from ifailsense_ros import __version__
 from ifailsense_ros.core.checkpoint import sha256_of
 from ifailsense_ros.core.errors import ConfigError, DataError
-from ifailsense_ros.data.catalog import Catalog
+from ifailsense_ros.data.catalog import (
+    EXPERT_ROLE,
+    FAILURE_ROLE,
+    GIVEN_ROLE,
+    TWIN_ROLE,
+    Catalog,
+)
 from ifailsense_ros.data.ingest import Source, read_source
 from ifailsense_ros.data.manifest import (
     FORMAT,
@@ -167,6 +173,8 @@ def _refuse_empty(catalog: Catalog, settings: BuildSettings) -> None:
         )
 
 
+_PAIRINGS = {EXPERT_ROLE: "smf", TWIN_ROLE: "twins", FAILURE_ROLE: "twins", GIVEN_ROLE: "given"}
+
 _PAIR_QUERY = """
 SELECT e.*, p.label, p.kind AS pair_kind, p.instruction AS said, p.asked_task,
     p.phrasing AS pair_phrasing, p.contrast AS pair_contrast, p.feasible AS pair_feasible,
@@ -200,6 +208,7 @@ def _manifest_rows(catalog: Catalog) -> Iterator[ManifestRow]:
             contrast=tuple(contrast.split("+")) if contrast else (),
             phrasing=found["pair_phrasing"],
             kind=found["pair_kind"],
+            pairing=_PAIRINGS[found["role"]],
             feasible=None if feasible is None else bool(feasible),
             oracle=found["oracle"],
             counted=bool(found["counted"]),

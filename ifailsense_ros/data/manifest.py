@@ -51,6 +51,8 @@ class ManifestRow:
         contrast: for both members of a pair, in what the wrong instruction differs.
         phrasing: number of the phrasing; None where the source has no table of them.
         kind: positive, semantic, or the class of a failure.
+        pairing: "smf": the episode is there with either label; "twins": a failure and the success
+            beside it are; "given": the source said the label.
         feasible: whether the asked task was possible at the start; None where that is not known.
         oracle: the oracle's word on the asked task (1 true, 0 disputed, -1 false); None without.
         counted: whether the pair belongs to the data set proper.
@@ -75,6 +77,7 @@ class ManifestRow:
     contrast: tuple[str, ...]
     phrasing: int | None
     kind: str
+    pairing: str
     feasible: bool | None
     oracle: int | None
     counted: bool

@@ -156,10 +156,11 @@ class _Pairing:
         self._tasks: dict[str, list[str]] = {}
         self._quota = Quota()
         for task, category, owed in catalog.rows(
-            "SELECT task, category, SUM(owed) FROM sentences s WHERE source = ? AND split = ? "
-            "AND (SELECT COUNT(DISTINCT task) FROM sentences o WHERE o.source = s.source "
-            "AND o.split = s.split AND o.category = s.category) <= ? "
+            "SELECT task, category, SUM(owed) FROM sentences WHERE source = ? AND split = ? "
+            "AND category IN (SELECT category FROM sentences WHERE source = ? AND split = ? "
+            "GROUP BY category HAVING COUNT(DISTINCT task) <= ?) "
             "GROUP BY task, category ORDER BY task",
+            *self._part,
             *self._part,
             MOST_TASKS,
         ):
