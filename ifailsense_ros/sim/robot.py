@@ -1,6 +1,6 @@
 """The physics of the world: resetting it to a scene, inverse kinematics, moving the hand.
 
-A recorded state is the simulator's ``qpos``, 37 numbers, and holds everything that a picture shows
+A recorded state is the simulator's ``qpos``, 35 numbers, and holds everything that a picture shows
 (docs/simulation.md lists them): arm joints 0-6 (rad), fingers 7-8 (m), drawer 9, door 10, switch
 11, button 12 (m), LED 13 (0 or 1), then x, y, z (m) and a quaternion (w, x, y, z) for the red, the
 blue and the pink block.

@@ -154,8 +154,9 @@ def _draw_blocks(
 
 
 def draw_scene(rng: np.random.Generator, level: str | int = "mild") -> Scene:
-    """One start state, drawn without regard to any task; ``level`` as in `look.draw_look`."""
-    look = draw_look(rng, level)
+    """One start state, drawn without regard to any task; ``level`` as in `look.draw_look` (it
+    changes the look and nothing else)."""
+    look = draw_look(np.random.default_rng(int(rng.integers(2**63))), level)
     drawer, door = float(rng.uniform(*DRAWER_START)), float(rng.uniform(*DOOR_START))
     blocks = _draw_blocks(rng, drawer, door)
     switch = float((1 if rng.integers(2) else -1) * (SWITCH_REACH - rng.uniform(0.0, 0.003)))
