@@ -46,7 +46,7 @@ def calvin_category(task: str) -> str:
 _VERBS: dict[str, str] = {
     verb: category
     for category, verbs in {
-        "lifting": "lift raise pick grasp grasping grab take hold fetch",
+        "lifting": "lift raise pick grasp grab take hold fetch",
         "rotating": "rotate turn twist spin flip tilt",
         "pushing": "push shove slide sweep move drag shift nudge pull poke hit",
         "opening_closing": "open close shut uncover unlock",
@@ -56,12 +56,20 @@ _VERBS: dict[str, str] = {
         "pouring": "pour fill empty scoop",
         "wiping": "wipe clean brush scrub erase rub",
         "folding": "fold unfold",
+        "cutting": "cut slice chop",
     }.items()
     for verb in verbs.split()
 }
 """Verb -> category, where the rules of `verb_category` say nothing else."""
 
-_PREPARES = {"pick", "grasp", "grasping", "grab", "take", "hold", "fetch", "move", "use"}
+_BASE_FORM = {
+    form: verb
+    for verb in _VERBS
+    for form in (verb, f"{verb}ing", f"{verb.removesuffix('e')}ing", f"{verb}{verb[-1]}ing")
+}
+"""pick, picking, placing, putting -> the verb."""
+
+_PREPARES = {"pick", "grasp", "grab", "take", "hold", "fetch", "move", "use"}
 """Verbs that often only prepare for what is asked: "grasp the handle and pull"."""
 
 _CLAUSE = re.compile(r"[,.;:]+|\b(?:and then|and|then|to|until|while|so that|go)\b")
@@ -84,14 +92,15 @@ def verb_category(instruction: str) -> str:
     """
     text = " ".join(instruction.lower().split())
     clauses = [clause.strip() for clause in _CLAUSE.split(text)]
-    goals = [c for c in clauses if c.split(" ")[0] in _VERBS]
+    goals = [clause for clause in clauses if _verb(clause) in _VERBS]
     if not goals:
         # "in the drawer grasp the block": the verb does not come first.
-        goals = [text[m.start() :] for m in re.finditer(r"\w+", text) if m.group() in _VERBS][:1]
+        words = re.finditer(r"\w+", text)
+        goals = [text[word.start() :] for word in words if word.group() in _VERBS][:1]
     if not goals:
         return ""
-    goal = next((c for c in reversed(goals) if c.split(" ")[0] not in _PREPARES), goals[-1])
-    verb = goal.split(" ")[0]
+    goal = next((g for g in reversed(goals) if _verb(g) not in _PREPARES), goals[-1])
+    verb = _verb(goal)
     category = _VERBS[verb]
     if category in ("pushing", "rotating", "lighting") and _LIGHT.search(text):
         return "lighting"
@@ -102,3 +111,8 @@ def verb_category(instruction: str) -> str:
     if verb == "use":  # "use the towel": what for is not known
         return ""
     return category
+
+
+def _verb(clause: str) -> str:
+    first = clause.split(" ")[0]
+    return _BASE_FORM.get(first, first)
