@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.ros.image_source import Synchronizer
 
-LOADING, READY, LOST, FAILED = "loading", "ready", "lost", "failed"
+UNLOADED, LOADING, READY, LOST, FAILED = "unloaded", "loading", "ready", "lost", "failed"
 NO_STAMP = "no_stamp"
 
 
@@ -21,14 +21,15 @@ class DetectorHealth:
     """What is known of the detector.
 
     Attributes:
-        state: loading, ready, lost (being restarted) or failed (for good).
+        state: unloaded, loading, ready, lost (being restarted) or failed (until it is configured
+            again).
         detail: one line for lost and failed.
         model_id: once it is ready.
         restarts: how often it had to be started again.
         latency_ns: of the last judged episode, from END to verdict.
     """
 
-    state: str = LOADING
+    state: str = UNLOADED
     detail: str = ""
     model_id: str = ""
     restarts: int = 0
@@ -62,10 +63,11 @@ class CameraCounts:
 
 
 def detector_status(
-    name: str, health: DetectorHealth, tracker: Tracker | None, static: Mapping[str, Any]
+    name: str, health: DetectorHealth, waiting: int, static: Mapping[str, Any]
 ) -> DiagnosticStatus:
-    """The detector and its queue."""
+    """The detector and its queue; `static` is what is known before it is loaded."""
     level = {
+        UNLOADED: DiagnosticStatus.OK,
         LOADING: DiagnosticStatus.WARN,
         READY: DiagnosticStatus.OK,
         LOST: DiagnosticStatus.WARN,
@@ -77,19 +79,26 @@ def detector_status(
         **static,
         "restarts": health.restarts,
         "latency of last verdict [s]": "" if health.latency_ns is None else health.latency_ns / 1e9,
+        "episodes waiting": waiting,
     }
-    if tracker is not None:
-        values["episodes waiting"] = tracker.waiting
     text = f"{health.state}: {health.detail}" if health.detail else health.state
     return _status(f"{name}: detector", level, text, values)
 
 
-def episodes_status(name: str, tracker: Tracker) -> DiagnosticStatus:
-    """What became of the events and episodes."""
+def lifecycle_status(name: str, state: str, refusal: str) -> DiagnosticStatus:
+    """Where the node is in its life; `refusal` is why it was not configured when it was asked."""
+    level = DiagnosticStatus.ERROR if refusal else DiagnosticStatus.OK
+    text = f"{state}: {refusal}" if refusal else state
+    return _status(f"{name}: lifecycle", level, text, {"state": state})
+
+
+def episodes_status(name: str, tracker: Tracker, goals: int) -> DiagnosticStatus:
+    """What became of the events and episodes; `goals` of check_episode wait for a verdict."""
     running = tracker.running_id
     values = {
         "running episode": running or "",
         "keyframe candidates": tracker.candidates,
+        "check_episode goals": goals,
         **dict(sorted(tracker.counters.items())),
     }
     text = "an episode is running" if running else "no episode is running"

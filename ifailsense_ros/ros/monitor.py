@@ -3,7 +3,7 @@
 Own signal handling: rclpy's would invalidate the context before the open episodes could be
 settled. SIGINT and SIGTERM settle them as UNKNOWN / SHUT_DOWN, wait until that is heard, and end
 the process with 0; a second signal ends it at once. A wrong parameter or checkpoint ends it with
-one line on stderr and 2.
+one line on stderr and 2; without `autostart` it is configure that fails, with the same line.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.ros.monitor_node import MonitorNode
 
 _SPIN_S = 0.1
+# Each sends one result of an action, and no more than that.
+_LAST_TURNS = 20
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
@@ -72,17 +74,17 @@ def _run(argv: Sequence[str], stop: _Stop) -> None:
     except Exception as error:  # what rclpy raises for bad --ros-args differs by distribution
         raise ConfigError(" ".join(str(error).split())) from error
     try:
-        node = MonitorNode()
+        node = MonitorNode(stop_requested=lambda: stop.requested)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:
             while not stop.requested:
                 executor.spin_once(timeout_sec=_SPIN_S)
                 node.work()
-                if node.load_error:
-                    raise ConfigError(node.load_error)
         finally:
             node.settle()
+            for _ in range(_LAST_TURNS):
+                executor.spin_once(timeout_sec=0.0)  # results of actions
             # Before the context goes: its destructor would complain otherwise.
             executor.shutdown(timeout_sec=0.5)
             node.destroy_node()

@@ -1,26 +1,18 @@
-"""Every parameter of the node in one table: type, default, bounds, and what it is for.
+"""Every parameter of the node in one table: type, default, bounds, what for, when it may change.
 
-All are read at start-up and read-only then: a monitor that changes its rules between START and END
-would be hard to trust.
+No rule of an episode changes between its START and its END: such a monitor would be hard to trust.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import (
-    FloatingPointRange,
-    IntegerRange,
-    ParameterDescriptor,
-)
-from rclpy.exceptions import InvalidParameterTypeException, ParameterException
-from rclpy.node import Node
-
 from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
 from ifailsense_ros.core.effects import SECOND, InstructionChange, TrackerConfig
-from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
 from ifailsense_ros.model.handle import DetectorSpec, is_factory
 from ifailsense_ros.ros.image_source import DECODERS, SYNCHRONIZERS
@@ -32,6 +24,15 @@ def _s(duration_ns: int) -> float:
     return duration_ns / SECOND
 
 
+class Change(enum.Enum):
+    """When a new value of a parameter is accepted, and from when on it holds."""
+
+    AT_ONCE = "at any time; holds at once"
+    NEXT_EPISODE = "at any time; holds for episodes that start from then on"
+    UNCONFIGURED = "while the node is unconfigured"
+    NEVER = "never: read when the node starts"
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One row of the table.
@@ -40,16 +41,25 @@ class Parameter:
         default: whose type is the parameter's type.
         description: for `ros2 param describe` and docs/interfaces.md.
         bounds: least and greatest number allowed.
-        choices: texts allowed; empty: any that is not empty.
+        choices: texts allowed; empty: any.
+        may_be_empty: whether the empty text is allowed.
+        change: when it may be changed.
     """
 
     default: bool | int | float | str
     description: str
     bounds: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
+    may_be_empty: bool = False
+    change: Change = Change.UNCONFIGURED
 
 
 PARAMETERS: dict[str, Parameter] = {
+    "autostart": Parameter(
+        True,
+        "Configure and activate the node when it starts. false: wait for a lifecycle manager.",
+        change=Change.NEVER,
+    ),
     # --- detector ---
     "detector": Parameter(
         "sim-tiny",
@@ -75,14 +85,19 @@ PARAMETERS: dict[str, Parameter] = {
         _s(_DEFAULTS.detector_timeout_ns),
         "Seconds a judgement may take; then UNKNOWN, and the detector is restarted.",
         (0.01, 3600.0),
+        change=Change.AT_ONCE,
     ),
     "detector_start_timeout": Parameter(
         _s(_DEFAULTS.detector_start_timeout_ns),
         "Seconds the detector may take to load.",
         (0.1, 3600.0),
+        change=Change.AT_ONCE,
     ),
     "queue_size": Parameter(
-        _DEFAULTS.queue_size, "Episodes that may wait for judgement.", (1, 1000)
+        _DEFAULTS.queue_size,
+        "Episodes that may wait for judgement.",
+        (1, 1000),
+        change=Change.AT_ONCE,
     ),
     # --- cameras ---
     "image_transport": Parameter(
@@ -108,32 +123,38 @@ PARAMETERS: dict[str, Parameter] = {
         "Seconds (stamps): the first pair must come this soon after START, the last one be no "
         "older than this at END.",
         (0.0, 60.0),
+        change=Change.NEXT_EPISODE,
     ),
     "camera_silent": Parameter(
         _s(_DEFAULTS.camera_silent_ns),
         "Seconds (steady clock): at END every camera must have sent within this time.",
         (0.0, 600.0),
+        change=Change.NEXT_EPISODE,
     ),
     # --- episodes ---
     "pre_roll": Parameter(
         _s(_DEFAULTS.pre_roll_ns),
         "Seconds (stamps) before START from which pairs belong to the episode.",
         (0.0, 1.0),
+        change=Change.NEXT_EPISODE,
     ),
     "end_grace": Parameter(
         _s(_DEFAULTS.end_grace_ns),
         "Seconds (steady clock) to wait after END for pairs that are still on their way.",
         (0.0, 60.0),
+        change=Change.NEXT_EPISODE,
     ),
     "instruction_grace": Parameter(
         _s(_DEFAULTS.instruction_grace_ns),
         "Seconds (steady clock) after START within which an instruction still counts.",
         (0.0, 60.0),
+        change=Change.NEXT_EPISODE,
     ),
     "instruction_change": Parameter(
         _DEFAULTS.instruction_change.value,
         "A different instruction during an episode makes it UNKNOWN, is its END, or is ignored.",
         choices=tuple(change.value for change in InstructionChange),
+        change=Change.NEXT_EPISODE,
     ),
     "instruction_durability": Parameter(
         "transient_local",
@@ -145,28 +166,32 @@ PARAMETERS: dict[str, Parameter] = {
         _s(_DEFAULTS.episode_timeout_ns),
         "Seconds (steady clock) after which a running episode ends by itself; 0: never.",
         (0.0, 86400.0),
+        change=Change.NEXT_EPISODE,
+    ),
+    "goal_status_action": Parameter(
+        "",
+        "Name of an action whose goals are episodes, each from its acceptance to its end; empty: "
+        "none. What was to be done still comes on the instruction topic.",
+        may_be_empty=True,
     ),
     # --- outputs ---
-    "publish_montage": Parameter(True, "Publish the montage with the verdict drawn in."),
-    "montage_scale": Parameter(2, "Screen pixels per pixel of the montage.", (1, 8)),
+    "provisional_period": Parameter(
+        _s(_DEFAULTS.provisional_period_ns),
+        "Seconds (steady clock) between early warnings on ~/verdict/provisional while an episode "
+        "runs; 0: none.",
+        (0.0, 3600.0),
+        change=Change.AT_ONCE,
+    ),
+    "publish_montage": Parameter(
+        True, "Publish the montage with the verdict drawn in.", change=Change.AT_ONCE
+    ),
+    "montage_scale": Parameter(
+        2, "Screen pixels per pixel of the montage.", (1, 8), change=Change.AT_ONCE
+    ),
 }
 
 
-def declare(node: Node) -> dict[str, Any]:
-    """Declare all parameters; returns their values.
-
-    Raises:
-        ConfigError: a value of the wrong type or outside its bounds, in one line that names it.
-    """
-    values = {name: _declare(node, name, row) for name, row in PARAMETERS.items()}
-    for name in sorted(set(node._parameter_overrides) - set(values)):
-        # Misspelt names would otherwise be passed over in silence.
-        if name != "use_sim_time" and not name.startswith(("qos_overrides.", "start_type_desc")):
-            node.get_logger().warning(f"parameter {name} is unknown and has no effect")
-    return values
-
-
-def tracker_settings(values: dict[str, Any]) -> dict[str, Any]:
+def tracker_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that go to `TrackerConfig`, by its field names."""
     durations = (
         "pre_roll",
@@ -177,6 +202,7 @@ def tracker_settings(values: dict[str, Any]) -> dict[str, Any]:
         "detector_timeout",
         "detector_start_timeout",
         "episode_timeout",
+        "provisional_period",
     )
     settings: dict[str, Any] = {f"{name}_ns": round(values[name] * SECOND) for name in durations}
     settings["instruction_change"] = InstructionChange(values["instruction_change"])
@@ -184,7 +210,7 @@ def tracker_settings(values: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def detector_spec(values: dict[str, Any]) -> DetectorSpec:
+def detector_spec(values: Mapping[str, Any]) -> DetectorSpec:
     """The parameters that make the detector."""
     seed = values["shuffle_seed"]
     kwargs = {"device": values["device"], "shuffle_seed": None if seed < 0 else seed}
@@ -196,7 +222,7 @@ def detector_spec(values: dict[str, Any]) -> DetectorSpec:
     return dataclasses.replace(spec, kwargs={**spec.kwargs, "num_threads": spec.threads()})
 
 
-def check_detector(values: dict[str, Any]) -> None:
+def check_detector(values: Mapping[str, Any]) -> None:
     """Find mistakes that need no torch to be seen: the rest comes from the detector's process.
 
     Raises:
@@ -206,34 +232,21 @@ def check_detector(values: dict[str, Any]) -> None:
         CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
 
 
-def _declare(node: Node, name: str, row: Parameter) -> Any:
-    try:
-        value = node.declare_parameter(name, row.default, _descriptor(row)).value
-    except InvalidParameterTypeException as error:
-        value = node._parameter_overrides[name].value
-        raise ConfigError(f"parameter {name}: {value!r} is not {_type_name(row)}") from error
-    except ParameterException as error:
-        value = node._parameter_overrides[name].value
-        raise ConfigError(f"parameter {name}: {value!r} is not allowed, {_allowed(row)}") from error
-    if isinstance(value, str) and (value not in row.choices if row.choices else not value):
-        raise ConfigError(f"parameter {name}: {value!r} is not allowed, {_allowed(row)}")
-    return value
+def objection(name: str, value: Any) -> str:
+    """Why a parameter cannot have this value, in one line that names it; empty if it can."""
+    row = PARAMETERS[name]
+    if type(value) is not type(row.default):
+        return f"parameter {name}: {value!r} is not {_type_name(row)}"
+    if isinstance(value, str):
+        allowed = value in row.choices if row.choices else row.may_be_empty or value
+    else:
+        # NaN is outside of any bounds.
+        allowed = row.bounds is None or row.bounds[0] <= value <= row.bounds[1]
+    return "" if allowed else f"parameter {name}: {value!r} is not allowed, {allowed_text(row)}"
 
 
-def _descriptor(row: Parameter) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=row.description, read_only=True)
-    if row.bounds is not None and isinstance(row.default, float):
-        low, high = row.bounds
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-    elif row.bounds is not None:
-        low, high = (int(bound) for bound in row.bounds)
-        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-    if row.choices:
-        descriptor.additional_constraints = _allowed(row)
-    return descriptor
-
-
-def _allowed(row: Parameter) -> str:
+def allowed_text(row: Parameter) -> str:
+    """What values a parameter may have; for people."""
     if row.choices:
         return f"must be one of {', '.join(row.choices)}"
     if row.bounds is not None:

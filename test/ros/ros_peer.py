@@ -85,9 +85,12 @@ class Peer:
         self._executor.add_node(self.node)
         self.verdicts: list[FailureVerdict] = []
         self.failures: list[FailureVerdict] = []
+        self.warnings: list[FailureVerdict] = []
         self.events: list[EpisodeEvent] = []
         self.montages: list[Image] = []
         self.status: dict[str, object] = {}
+        self.beats: list[float] = []
+        """Times at which diagnostics came, by the clock of the test."""
         self._monitor = f"{prefix}/monitor"
         self.stamp_ns = 1_700_000_000 * S
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -102,6 +105,7 @@ class Peer:
         for kind, topic, qos, sink in (
             (FailureVerdict, "verdict", latched, self.verdicts),
             (FailureVerdict, "failure", 100, self.failures),
+            (FailureVerdict, "verdict/provisional", 100, self.warnings),
             (EpisodeEvent, "episode_events", 100, self.events),
             (Image, "montage", 10, self.montages),
         ):
@@ -109,6 +113,7 @@ class Peer:
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_status, 10)
 
     def _on_status(self, message) -> None:
+        self.beats.append(time.monotonic())
         for status in message.status:
             self.status[status.name] = status
 
@@ -146,6 +151,44 @@ class Peer:
 
         self.until(connected, 30.0, monitor)
         self.spin(0.2)
+
+    def call(self, kind, name: str, request, timeout_s: float = 30.0):
+        """Call a service of the monitor; returns its response."""
+        client = self.node.create_client(kind, f"{self._monitor}/{name}")
+        try:
+            self.until(client.service_is_ready, timeout_s)
+            future = client.call_async(request)
+            self.until(future.done, timeout_s)
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def life(self) -> str:
+        """The state that the monitor's get_state service tells."""
+        from lifecycle_msgs.srv import GetState
+
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+
+    def transition(self, label: str, timeout_s: float = 30.0) -> bool:
+        """Ask the monitor for a transition, as a lifecycle manager does; whether it succeeded."""
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        # By number: a label that is not allowed now is answered by rclpy itself.
+        number = getattr(Transition, f"TRANSITION_{label.upper()}")
+        request = ChangeState.Request(transition=Transition(id=number))
+        return self.call(ChangeState, "change_state", request, timeout_s).success
+
+    def set_parameter(self, name: str, value) -> str:
+        """Set a parameter of the monitor; returns why it was refused, or nothing."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]
+        )
+        (result,) = self.call(SetParameters, "set_parameters", request).results
+        return "" if result.successful else result.reason
 
     def say(self, text: str) -> None:
         """Publish an instruction."""

@@ -259,8 +259,8 @@ def test_a_hung_worker_is_replaced(peer_factory, start_monitor):
     verdict = peer.next_verdict(monitor)
     assert (verdict.verdict, verdict.instruction) == (R.SUCCESS, "lift")
     assert monitor.worker_pids() != [hung]
-    peer.until(lambda: peer.values("detector").get("restarts") == "1")
-    assert peer.values("detector")["detector state"] == "ready"
+    peer.until(lambda: peer.values("detector").get("detector state") == "ready")
+    assert peer.values("detector")["restarts"] == "1"
 
 
 def test_a_killed_worker_is_replaced(peer_factory, start_monitor):

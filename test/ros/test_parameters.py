@@ -14,7 +14,14 @@ from ros_peer import ROOT
 from ifailsense_ros.core.effects import InstructionChange, TrackerConfig
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.model.handle import DEFAULT_FACTORY, DetectorSpec
-from ifailsense_ros.ros.parameters import PARAMETERS, declare, detector_spec, tracker_settings
+from ifailsense_ros.ros.declared_parameters import DeclaredParameters
+from ifailsense_ros.ros.parameters import (
+    PARAMETERS,
+    Change,
+    detector_spec,
+    objection,
+    tracker_settings,
+)
 
 
 @pytest.fixture
@@ -27,7 +34,9 @@ def declared(domain):
         words = [word for a in arguments for word in ("-p", a)]
         rclpy.init(args=["--ros-args", *words], context=context)
         nodes.append(Node("monitor", context=context))
-        return declare(nodes[0]), nodes[0]
+        parameters = DeclaredParameters(nodes[0], is_configured=lambda: True)
+        parameters.check()
+        return parameters.values, nodes[0]
 
     yield make
     for node in nodes:
@@ -68,6 +77,7 @@ def test_values_reach_the_tracker_and_the_detector(declared):
         ("queue_size:=0", "parameter queue_size: 0 is not allowed, must be in 1..1000"),
         ("queue_size:=2.5", "parameter queue_size: 2.5 is not an integer"),
         ("image_transport:=ffmpeg", "'ffmpeg' is not allowed, must be one of raw, compressed"),
+        ("slop:=.nan", "parameter slop: nan is not allowed, must be in 0.0..1.0"),
         ("detector:=''", "parameter detector: '' is not allowed, must not be empty"),
         ("detector:=7", "parameter detector: 7 is not a text"),
         ("in_process:=1", "parameter in_process: 1 is not true or false"),
@@ -79,12 +89,15 @@ def test_a_bad_value_is_one_line_that_names_it(declared, argument, text):
     assert "\n" not in str(caught.value)
 
 
-def test_parameters_are_described_bounded_and_read_only(declared):
+def test_parameters_are_described_and_bounded(declared):
     _, node = declared()
     for name, row in PARAMETERS.items():
         descriptor = node.describe_parameter(name)
         assert descriptor.description == row.description
-        assert descriptor.read_only
+        assert descriptor.read_only == (row.change is Change.NEVER)
+        assert row.change.value in descriptor.additional_constraints
+        assert all(choice in descriptor.additional_constraints for choice in row.choices)
+        assert objection(name, row.default) == ""
         ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
         assert [(r.from_value, r.to_value) for r in ranges] == ([row.bounds] if row.bounds else [])
         number = isinstance(row.default, int | float) and not isinstance(row.default, bool)
@@ -97,8 +110,17 @@ def test_the_configuration_file_has_every_parameter_with_its_default():
     assert section["ros__parameters"] == {n: row.default for n, row in PARAMETERS.items()}
 
 
+SHORT = {
+    Change.AT_ONCE: "at once",
+    Change.NEXT_EPISODE: "next START",
+    Change.UNCONFIGURED: "unconfigured",
+    Change.NEVER: "never",
+}
+
+
 def test_the_documentation_has_every_parameter():
     text = (ROOT / "docs" / "interfaces.md").read_text()
     for name, row in PARAMETERS.items():
         default = str(row.default).lower() if isinstance(row.default, bool) else row.default
-        assert f"| `{name}` | `{default}` |" in text, name
+        default = default if default != "" else '""'
+        assert f"| `{name}` | `{default}` | {SHORT[row.change]} |" in text, name

@@ -1,0 +1,96 @@
+"""/diagnostics once a second, whatever the node's main loop is doing.
+
+A thread of its own: while the main loop waits for a detector to load, or settles episodes, it
+still beats, and says since when the main loop has not turned. It reads nothing of the node's
+state: the main loop hands it finished statuses when it asks for them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+
+PERIOD_S = 1.0
+# The main loop is asked so long before a beat; it turns twenty times a second.
+_AHEAD_S = 0.1
+_BUSY_S = 2.0
+
+
+class Heartbeat:
+    """Publishes what `offer` was given last, at 1 Hz by the steady clock.
+
+    Args:
+        node: whose publisher and clock are used.
+        wake: makes the main loop turn; called from the thread.
+    """
+
+    def __init__(self, node: Node, wake: Callable[[], None]) -> None:
+        self._node = node
+        self._wake = wake
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._statuses: list[DiagnosticStatus] = []
+        self._offered_at = time.monotonic()
+        self._wanted = threading.Event()
+        self._given = threading.Event()
+        self._hurry = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def offer(self, build: Callable[[], list[DiagnosticStatus]]) -> None:
+        """The main loop turns; `build` is called if a beat is due."""
+        if not self._wanted.is_set():
+            return
+        self._wanted.clear()
+        self._statuses, self._offered_at = build(), time.monotonic()
+        self._given.set()
+
+    def beat_now(self) -> None:
+        """Do not wait for the second to end: something has changed."""
+        self._hurry.set()
+
+    def stop(self) -> None:
+        """The last beat was the last."""
+        self._stopped = True
+        self._hurry.set()
+        self._given.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stopped:
+            hurried = self._hurry.wait(max(0.0, due - _AHEAD_S - time.monotonic()))
+            self._hurry.clear()
+            self._given.clear()
+            self._wanted.set()
+            self._wake()
+            asked = time.monotonic()
+            if self._given.wait(_AHEAD_S) and not hurried and not self._stopped:
+                time.sleep(max(0.0, due - time.monotonic()))
+            if not self._stopped:
+                self._beat(asked)
+            if not hurried:
+                # A beat that was missed is not made up for.
+                due = max(due + PERIOD_S, time.monotonic())
+
+    def _beat(self, asked: float) -> None:
+        message = DiagnosticArray(status=list(self._statuses))
+        silent = asked - self._offered_at
+        if silent > _BUSY_S:
+            message.status.append(
+                DiagnosticStatus(
+                    level=DiagnosticStatus.WARN,
+                    name=f"{self._node.get_fully_qualified_name()[1:]}: main loop",
+                    message=f"busy for {silent:.1f} s; the other values are that old",
+                    hardware_id="ifailsense_ros",
+                )
+            )
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
