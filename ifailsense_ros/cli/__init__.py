@@ -18,11 +18,17 @@ _OWN = {
 """Sub-commands with `add_arguments(parser)` and `run(args) -> int`."""
 
 _PASSED_ON = {
-    ("sim", "record-dataset"): ("ifailsense_ros.sim.record_dataset", "record labelled episodes"),
+    ("sim", "record"): ("ifailsense_ros.sim.record", "record labelled expert episodes"),
+    ("sim", "record-failures"): (
+        "ifailsense_ros.sim.record_failures",
+        "record failures of seven classes, each beside its successful twin",
+    ),
+    ("sim", "render"): ("ifailsense_ros.sim.render_again", "render recorded episodes again"),
     ("sim", "record-bag"): ("ifailsense_ros.sim.record_bag", "record an episode as a rosbag2"),
     ("data", "build"): ("ifailsense_ros.cli.data:build", "pair expert episodes with instructions"),
     ("data", "show"): ("ifailsense_ros.cli.data:show", "counts, data card and contact sheets"),
     ("data", "check"): ("ifailsense_ros.cli.data:check", "hashes, leaks, balance, pictures"),
+    ("data", "export"): ("ifailsense_ros.cli.data_export", "episodes as LeRobot v3 or rosbag2"),
     ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
     ("evaluate-pairs",): (
         "ifailsense_ros.evaluate.pairs",

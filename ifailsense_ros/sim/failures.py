@@ -1,94 +1,153 @@
-"""Control failures as edits of the expert's plan (as in AHA), confirmed by the oracle.
+"""Failed twins of successful episodes, in AHA's seven classes, each confirmed by the oracle.
 
-The edited episode has the scene, instruction, drawn speeds and nearly the length of its successful
-twin; only the fault differs.
+A twin has the scene, instruction, drawn speeds and length of its success; only the fault differs.
+The six control failures are edits of the expert's plan (`edits`). The seventh, wrong target object,
+is semantic: the expert performs the task on another object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from .robot import Waypoint, World
+from ifailsense_ros.data.failure_classes import (
+    CONTROL_FAILURES,
+    FAILURE_CLASSES,
+    INADEQUATE_GRIP_RETENTION,
+    INCOMPLETE_GRASP,
+    INCORRECT_ROTATION,
+    MISALIGNED_KEYFRAME,
+    MISSING_ROTATION,
+    WRONG_ACTION_SEQUENCE,
+    WRONG_TARGET_OBJECT,
+)
+
+from .edits import EDITS, NoPlaceError
+from .oracle import Outcome
+from .pacing import fit_ticks
+from .robot import SAMPLE_TICKS, Waypoint, World
 from .rollout import Rollout, episode_seed, perform
-from .tasks import Outcome
+from .tasks import TASKS, Task, contrast
 
-# Seeds of the edit tried until the oracle calls the instructed task FALSE.
-_EDIT_ATTEMPTS = 20
+# Edits drawn until the oracle calls the instructed task FALSE.
+EDIT_ATTEMPTS = 20
 
+_NO_GRIP = "the hand pushes with closed fingers: there is no grip to fail"
+_HOOKED = "fingers that do not close, or are turned, still hook the handle and move it"
+_NO_COLOUR = "the instruction names no colour: any block will do"
+_ALIGNED = "blocks in drawer and cabinet lie as the hand comes: it need not turn"
 
-def drop(plan: list[Waypoint], rng: np.random.Generator) -> list[Waypoint]:
-    """The gripper opens on the way up.
+_PUSHED = (
+    "push",
+    "push_into_drawer",
+    "turn_on_lightbulb",
+    "turn_off_lightbulb",
+    "turn_on_led",
+    "turn_off_led",
+)
+_PULLED = ("open_drawer", "close_drawer", "move_slider")
 
-    Raises:
-        ValueError: if the plan lifts nothing.
-    """
-    if not any(step.tag == "lift" for step in plan):
-        raise ValueError("nothing to drop: the plan lifts nothing")
-    share = float(rng.uniform(0.35, 0.6))
-    return [replace(step, release_at=share) if step.tag == "lift" else step for step in plan]
-
-
-def missed_grasp(plan: list[Waypoint], rng: np.random.Generator) -> list[Waypoint]:
-    """The gripper closes above the object, and the plan goes on as if it held it.
-
-    Raises:
-        ValueError: if the plan grasps nothing.
-    """
-    if not any(step.tag == "grasp" for step in plan):
-        raise ValueError("no grasp to miss: the plan grasps nothing")
-    raised = float(rng.uniform(0.055, 0.075))
-    out = []
-    for step in plan:
-        if step.tag in ("reach", "place"):
-            x, y, z = step.position
-            step = replace(step, position=(x, y, z + raised))
-        out.append(step)
-    return _same_pace(plan, out)
-
-
-def _same_pace(plan: list[Waypoint], edited: list[Waypoint]) -> list[Waypoint]:
-    """``edited`` with its moves as long in time as those of ``plan``: length must not tell."""
-    out = []
-    before: tuple[np.ndarray, np.ndarray] | None = None
-    for old, new in zip(plan, edited, strict=True):
-        if new.kind == "move":
-            ends = np.array(old.position), np.array(new.position)
-            if before is not None:
-                old_way, new_way = (
-                    float(np.linalg.norm(b - a)) for a, b in zip(before, ends, strict=True)
-                )
-                new = replace(new, speed=max(new.speed * new_way / max(old_way, 1e-6), 1e-3))
-            before = ends
-        out.append(new)
-    return out
-
-
-EDITS: dict[str, Callable[[list[Waypoint], np.random.Generator], list[Waypoint]]] = {
-    "drop": drop,
-    "missed_grasp": missed_grasp,
+WHY_NOT: dict[str, dict[str, str]] = {
+    INCOMPLETE_GRASP: {**dict.fromkeys(_PUSHED, _NO_GRIP), **dict.fromkeys(_PULLED, _HOOKED)},
+    INADEQUATE_GRIP_RETENTION: dict.fromkeys(_PUSHED, _NO_GRIP),
+    MISALIGNED_KEYFRAME: {},
+    INCORRECT_ROTATION: {**dict.fromkeys(_PUSHED, _NO_GRIP), **dict.fromkeys(_PULLED, _HOOKED)},
+    MISSING_ROTATION: {
+        **dict.fromkeys(_PUSHED, _NO_GRIP),
+        **dict.fromkeys(_PULLED, _HOOKED),
+        **dict.fromkeys(("lift_slider", "lift_drawer"), _ALIGNED),
+    },
+    WRONG_ACTION_SEQUENCE: {},
+    WRONG_TARGET_OBJECT: dict.fromkeys(
+        ("push_into_drawer", "place_in_slider", "place_in_drawer", "stack", "unstack"), _NO_COLOUR
+    ),
 }
+"""Class -> families of tasks where it makes no sense -> why. All other families can fail so."""
+
+
+def fails_so(kind: str, task: Task) -> bool:
+    """Whether a class of failure makes sense for a task."""
+    return task.family not in WHY_NOT[kind]
+
+
+def tasks_failing(kind: str) -> tuple[str, ...]:
+    """Names of the tasks for which a class of failure makes sense, in table order."""
+    return tuple(name for name, task in TASKS.items() if fails_so(kind, task))
+
+
+def wrong_targets(task: Task, feasible: tuple[str, ...]) -> list[Task]:
+    """Tasks that do to another object what ``task`` does to its own, the most alike first."""
+    others = [TASKS[name] for name in feasible if TASKS[name].category == task.category]
+    differing = [(contrast(task, other), other) for other in others]
+    found = [
+        (len(how), other)
+        for how, other in differing
+        if ("colour" in how or "object" in how) and fails_so(WRONG_TARGET_OBJECT, other)
+    ]
+    least = min((count for count, _ in found), default=0)
+    return [other for count, other in found if count == least]
+
+
+def _faults(success: Rollout, kind: str) -> Iterator[tuple[Task, np.random.Generator]]:
+    """What is performed in each attempt at a failure, and where its randomness comes from."""
+    setup = success.setup
+    if not fails_so(kind, setup.task):
+        raise NoPlaceError(WHY_NOT[kind][setup.task.family])
+    targets = [setup.task]
+    if kind == WRONG_TARGET_OBJECT:
+        targets = wrong_targets(setup.task, setup.feasible)
+        if not targets:
+            raise NoPlaceError("no other object of the scene allows the same")
+    for attempt in range(EDIT_ATTEMPTS):
+        edit = 1 + FAILURE_CLASSES.index(kind) * EDIT_ATTEMPTS + attempt
+        rng = np.random.default_rng(
+            episode_seed(setup.split, setup.index, setup.attempt, edit, seed=setup.seed)
+        )
+        yield targets[int(rng.integers(len(targets)))], rng
 
 
 def perform_failure(world: World, success: Rollout, kind: str) -> Rollout:
-    """The failed twin of an episode: same scene and task, with the fault ``kind``.
+    """The failed twin of an episode: same scene, instruction and length, with a fault.
+
+    Args:
+        world: to perform it in.
+        success: the twin; its setup is kept, but that for ``wrong_target_object`` the setup's
+            negative becomes the task that was carried out.
+        kind: one of `FAILURE_CLASSES`.
 
     Raises:
-        ValueError: for an unknown kind, or one the task's plan has no place for.
-        RuntimeError: if no drawn edit makes the oracle call the task FALSE.
+        ValueError: for an unknown kind, one that makes no sense for the task, one the plan has no
+            place for, or if no drawn edit makes the oracle call the task FALSE.
     """
-    if kind not in EDITS:
-        raise ValueError(f"unknown failure {kind!r}; known: {', '.join(EDITS)}")
+    if kind not in FAILURE_CLASSES:
+        raise ValueError(f"unknown failure {kind!r}; known: {', '.join(FAILURE_CLASSES)}")
     setup = success.setup
-    for attempt in range(_EDIT_ATTEMPTS):
-        seed = episode_seed(setup.split, setup.index, setup.attempt, 1 + attempt)
-        rng = np.random.default_rng(seed)
-        twin = perform(world, setup, lambda plan, rng=rng: EDITS[kind](plan, rng))
-        if twin.outcomes[setup.task.name] is Outcome.FALSE:
-            return twin
-    raise RuntimeError(
-        f"{kind} did not fail {setup.task.name} in {_EDIT_ATTEMPTS} tries "
-        f"(episode {setup.index} of {setup.split})"
+    ticks = (len(success.states) - 1) * SAMPLE_TICKS
+    reason = ""
+    for performed, rng in _faults(success, kind):
+
+        def edited(plan: list[Waypoint], rng: np.random.Generator = rng) -> list[Waypoint]:
+            if kind in CONTROL_FAILURES:
+                plan = EDITS[kind](plan, setup.scene.home, rng)
+            return fit_ticks(plan, ticks, setup.scene.home)
+
+        try:
+            twin = perform(world, replace(setup, task=performed), edited)
+        except NoPlaceError:
+            raise
+        except ValueError as error:  # longer than its twin
+            reason = str(error)
+            continue
+        outcome = twin.outcomes[setup.task.name]
+        reason = f"the oracle says {outcome.name}"
+        if performed != setup.task and twin.outcomes[performed.name] is not Outcome.TRUE:
+            reason = f"{performed.name} was not carried out"
+        elif outcome is Outcome.FALSE:
+            kept = setup if performed == setup.task else replace(setup, negative=performed)
+            return replace(twin, setup=kept)
+    raise NoPlaceError(
+        f"{kind} did not fail {setup.task.name} in {EDIT_ATTEMPTS} tries "
+        f"(episode {setup.index} of {setup.split}): {reason}"
     )

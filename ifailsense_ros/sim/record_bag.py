@@ -1,7 +1,6 @@
-"""Record simulated episodes as rosbag2 MCAP folders, with the truth beside them.
+"""Record a simulated episode as a rosbag2 MCAP folder, with the truth beside it.
 
-``python -m ifailsense_ros.sim.record_bag --demo --out bags/demo`` makes the demo bags again;
-``--split test --index 4 --kind drop --out some_folder`` makes one.
+``ifailsense sim record-bag --split test --index 4 --kind incomplete_grasp --out some_folder``
 
 A bag holds what a robot's bag would: two camera topics, the instruction, the episode's START and
 END. The sidecar ``truth.yaml`` says what really happened; no reader of bags looks at it.
@@ -13,23 +12,24 @@ import argparse
 import json
 import sys
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.data.failure_classes import FAILURE_CLASSES, WRONG_TARGET_OBJECT
 from ifailsense_ros.data.rosbag import EPISODE_EVENT_TYPE, message_typestore
 
 from . import GENERATOR_VERSION
-from .failures import EDITS, perform_failure
+from .failures import perform_failure
+from .look import LEVELS, level_name
 from .render import CAMERAS, JPEG_QUALITY, Camera, encode_jpeg
 from .robot import World
 from .rollout import SPLITS, Rollout, simulate
 
 SEMANTIC = "semantic_misalignment"
-KINDS = ("success", SEMANTIC, *EDITS)
+KINDS = ("success", SEMANTIC, *FAILURE_CLASSES)
 
 IMAGE_TOPICS = {"exo": "/exo/image/compressed", "wrist": "/gripper/image/compressed"}
 FRAME_IDS = {"exo": "exo_camera_optical_frame", "wrist": "gripper_camera_optical_frame"}
@@ -46,31 +46,9 @@ _RECEIVE_LAG_NS = 2 * _MS
 _ID_SPACE = uuid.UUID("6f0c1f0e-5d0b-5d27-9a43-0f4f2f2f8c11")
 
 
-@dataclass(frozen=True)
-class DemoBag:
-    """One of the demo bags: its folder, test index and kind."""
-
-    name: str
-    index: int
-    kind: str
-
-
-def demo_bags() -> list[DemoBag]:
-    """The twelve demo bags, by rule: test indices 0..5, each a success and a failed twin.
-
-    Indices 0..3, one per category, get the same episode with another instruction; 4 (lifting) a
-    drop, 5 (rotating) a missed grasp in the same scene.
-    """
-    twins = {0: SEMANTIC, 1: SEMANTIC, 2: SEMANTIC, 3: SEMANTIC, 4: "drop", 5: "missed_grasp"}
-    short = {SEMANTIC: "semantic", "drop": "drop", "missed_grasp": "missed-grasp"}
-    bags = []
-    for index, kind in twins.items():
-        bags.append(DemoBag(f"test-{index:02d}-success", index, "success"))
-        bags.append(DemoBag(f"test-{index:02d}-{short[kind]}", index, kind))
-    return bags
-
-
-def roll_out(world: World, split: str, index: int, kind: str) -> Rollout:
+def roll_out(
+    world: World, split: str, index: int, kind: str, *, seed: int = 0, look: str = "mild"
+) -> Rollout:
     """The episode a bag of this kind shows.
 
     Raises:
@@ -78,8 +56,8 @@ def roll_out(world: World, split: str, index: int, kind: str) -> Rollout:
     """
     if kind not in KINDS:
         raise ConfigError(f"--kind {kind!r}: choose one of {', '.join(KINDS)}")
-    success = simulate(world, split, index)
-    if kind not in EDITS:
+    success = simulate(world, split, index, look, seed=seed)
+    if kind not in FAILURE_CLASSES:
         return success
     try:
         return perform_failure(world, success, kind)
@@ -91,18 +69,26 @@ def truth_of(rollout: Rollout, kind: str) -> dict[str, Any]:
     """What the sidecar says about an episode shown as ``kind``."""
     setup = rollout.setup
     asked = setup.negative if kind == SEMANTIC else setup.task
+    # The setup of an episode with the wrong target names what was done as its negative.
+    performed = setup.negative if kind == WRONG_TARGET_OBJECT else setup.task
     return {
         "instruction": setup.negative_instruction if kind == SEMANTIC else setup.instruction,
-        "performed_task": setup.task.name,
+        "performed_task": performed.name,
         "instructed_task": asked.name,
         "category": asked.category,
         "truth": "success" if int(rollout.outcomes[asked.name]) == 1 else "failure",
         "kind": kind,
-        "contrast": list(setup.contrast) if kind == SEMANTIC else [],
-        "seed": {"split": setup.split, "index": setup.index, "attempt": setup.attempt},
+        "contrast": [] if performed == asked else list(setup.contrast),
+        "seed": {
+            "base": setup.seed,
+            "split": setup.split,
+            "index": setup.index,
+            "attempt": setup.attempt,
+        },
+        "look": setup.level,
         "generator_version": GENERATOR_VERSION,
         "jpeg_quality": JPEG_QUALITY,
-        "command": "python -m ifailsense_ros.sim.record_bag "
+        "command": f"ifailsense sim record-bag --seed {setup.seed} --look {setup.level} "
         f"--split {setup.split} --index {setup.index} --kind {kind} --out FOLDER",
     }
 
@@ -232,34 +218,28 @@ def write_bag(folder: Path, rollout: Rollout, kind: str, pictures: list[list[np.
     (folder / "truth.yaml").write_text("".join(lines), encoding="utf-8")
 
 
-def record(folder: Path, world: World, camera: Camera, split: str, index: int, kind: str) -> None:
-    """Simulate, render and write one bag."""
-    rollout = roll_out(world, split, index, kind)
-    write_bag(folder, rollout, kind, camera.pictures(rollout.states))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="record_bag", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bag (or the bags)")
-    parser.add_argument("--demo", action="store_true", help="all twelve demo bags, by rule")
+    parser = argparse.ArgumentParser(
+        prog="ifailsense sim record-bag", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bag")
+    parser.add_argument("--seed", type=int, default=0, help="base seed")
+    parser.add_argument("--look", default="mild", help=f"level: {', '.join(LEVELS)}")
     parser.add_argument("--split", default="test", choices=sorted(SPLITS))
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--kind", default="success", choices=KINDS)
     args = parser.parse_args(arguments)
     try:
-        if args.demo:
-            jobs = [(args.out / bag.name, "test", bag.index, bag.kind) for bag in demo_bags()]
-        else:
-            jobs = [(args.out, args.split, args.index, args.kind)]
+        look = level_name(args.look)
         world = World()
         with Camera(world) as camera:
-            for folder, split, index, kind in jobs:
-                record(folder, world, camera, split, index, kind)
-                print(folder)
+            rollout = roll_out(world, args.split, args.index, args.kind, seed=args.seed, look=look)
+            write_bag(args.out, rollout, args.kind, camera.pictures(rollout.states))
     except (IFailSenseError, ValueError) as error:
-        print(f"record_bag: {error}", file=sys.stderr)
+        print(f"ifailsense sim record-bag: {error}", file=sys.stderr)
         return 2
+    print(args.out)
     return 0
 
 

@@ -72,7 +72,8 @@ class Rollout:
         setup: what was drawn.
         states: qpos samples at 10 Hz, float32 (n, nq).
         outcomes: the oracle's word on every task, by name.
-        rejected: why earlier attempts of this index were not used, counted.
+        rejected: why earlier attempts of this index were not used ("expert_failed open_drawer":
+            the reason, and the task that was performed, if any), counted.
     """
 
     setup: Setup
@@ -156,11 +157,11 @@ def perform(world: World, setup: Setup, edit: EditPlan | None = None) -> Rollout
 def _reject_reason(rollout: Rollout) -> str | None:
     performed = rollout.outcomes[rollout.setup.task.name]
     negative = rollout.outcomes[rollout.setup.negative.name]
-    if performed is Outcome.FALSE:
-        return "expert_failed"
-    if Outcome.DISPUTED in (performed, negative):
-        return "disputed"
-    return "negative_came_true" if negative is Outcome.TRUE else None
+    if performed is not Outcome.TRUE:
+        return "expert_failed" if performed is Outcome.FALSE else "expert_disputed"
+    if negative is not Outcome.FALSE:
+        return "negative_came_true" if negative is Outcome.TRUE else "negative_disputed"
+    return None
 
 
 def simulate(
@@ -171,6 +172,7 @@ def simulate(
     *,
     seed: int = 0,
     tasks: Sequence[str] = ALL_TASKS,
+    first_attempt: int = 0,
 ) -> Rollout:
     """The episode ``index`` of ``split``: the first attempt that passes every rule.
 
@@ -183,6 +185,7 @@ def simulate(
         tasks: names of the tasks that may be performed. With one task of a category its negative
             comes from outside and is never performed: good for a look at a task, while as data
             the first picture can then tell.
+        first_attempt: attempts before this one are not looked at.
 
     Raises:
         ValueError: for an unknown split, task or level, or a negative index or seed.
@@ -198,7 +201,7 @@ def simulate(
             f"unknown tasks {', '.join(unknown) or '(none)'}; known: {', '.join(TASKS)}"
         )
     rejected: collections.Counter[str] = collections.Counter()
-    for attempt in range(MAX_ATTEMPTS):
+    for attempt in range(first_attempt, first_attempt + MAX_ATTEMPTS):
         setup = draw_setup(split, index, attempt, level, seed=seed, tasks=tasks)
         if setup is None:
             rejected["no_feasible_pair"] += 1
@@ -207,5 +210,5 @@ def simulate(
         reason = _reject_reason(rollout)
         if reason is None:
             return Rollout(setup, rollout.states, rollout.outcomes, dict(rejected))
-        rejected[reason] += 1
+        rejected[f"{reason} {setup.task.name}"] += 1
     raise RuntimeError(f"episode {index} of {split}: {MAX_ATTEMPTS} attempts, {dict(rejected)}")

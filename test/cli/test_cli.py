@@ -231,7 +231,8 @@ def test_check_of_nothing(capsys: pytest.CaptureFixture) -> None:
     ("words", "module"),
     [
         (["sim", "record-bag"], "ifailsense_ros.sim.record_bag"),
-        (["sim", "record-dataset"], "ifailsense_ros.sim.record_dataset"),
+        (["sim", "record"], "ifailsense_ros.sim.record"),
+        (["sim", "record-failures"], "ifailsense_ros.sim.record_failures"),
         (["train"], "ifailsense_ros.train.run"),
     ],
 )
