@@ -172,7 +172,8 @@ class RosbagReader(BaseReader):
             # The episodes of one bag share a session.
             group=note.group or name,
             instruction=instruction,
-            task=note.task,
+            # Without task names an episode did what its sentence says, or not.
+            task=note.task or (instruction.lower().rstrip(" .") if success else ""),
             category=note.category or verb_category(instruction),
             kind=note.kind or (EXPERT if success else ""),
             success=success,

@@ -1,0 +1,268 @@
+"""LeRobotDataset v3.0 and v2.x as records: DROID, RLBench, LIBERO and anything else in that form.
+
+Labels come, in this order, from a `success` column of the episodes or of their rows, from DROID's
+`is_episode_successful`, from `next.success` of the last row. Where there is none, `success` is
+None: say `unlabelled=success` for demonstrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ifailsense_ros.core.episode import Keyframe
+from ifailsense_ros.core.errors import ConfigError, DataError
+from ifailsense_ros.data.readers.base import BaseReader, decode_picture, one_line
+from ifailsense_ros.data.readers.lerobot_cameras import pick_cameras
+from ifailsense_ros.data.readers.lerobot_meta import (
+    OWN,
+    EpisodeEntry,
+    entry_of,
+    episode_files,
+    episode_rows,
+    open_parquet,
+    read_info,
+    read_tasks,
+)
+from ifailsense_ros.data.records import EXPERT, EpisodeRecord
+from ifailsense_ros.data.task_categories import verb_category
+from ifailsense_ros.data.video import read_frames
+
+STAMP_COLUMN = "stamp_ns"
+"""Our export's exact stamps; LeRobot's own `timestamp` is float32, seconds from the first row."""
+
+_LABEL_COLUMNS = ("success", "is_episode_successful", "next.success")
+_SESSION_COLUMNS = ("building", "collector_id", "date")  # DROID
+_ROW_COLUMNS = (
+    *("episode_index", "frame_index", "timestamp", "task_index", STAMP_COLUMN),
+    *_LABEL_COLUMNS,
+    *_SESSION_COLUMNS,
+)
+_WORDS = {"true": True, "success": True, "1": True, "false": False, "failure": False, "0": False}
+_HALF_A_FRAME = 0.45
+
+
+class LerobotReader(BaseReader):
+    """Reads a LeRobotDataset folder, episode by episode.
+
+    Stamps are nanoseconds since the first row, on the grid of the data set's frame rate where they
+    lie on it, or the exact ones of our export. Metadata come from parquet; videos are opened only
+    when pictures are asked for.
+
+    Args:
+        path: folder that holds meta/info.json.
+        keep_going: note what cannot be read in `problems` and go on. What concerns the whole data
+            set (info.json, tasks, cameras) is raised all the same.
+        exo, gripper: keys of the cameras; None: by their usual names; gripper="none": one PoV.
+        unlabelled: "success" if episodes without a label are demonstrations that succeeded.
+
+    Raises:
+        ConfigError: an option with a value it cannot have.
+        DataError: not a LeRobotDataset that can be read; (without `keep_going`, while iterating) an
+            episode that cannot.
+    """
+
+    source = "lerobot"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        keep_going: bool = False,
+        exo: str | None = None,
+        gripper: str | None = None,
+        unlabelled: str = "unknown",
+    ) -> None:
+        super().__init__(path, keep_going=keep_going)
+        if unlabelled not in ("unknown", "success"):
+            raise ConfigError(f"unlabelled={unlabelled}: must be unknown or success")
+        self._unlabelled = True if unlabelled == "success" else None
+        self._info = read_info(self.path)
+        self._cameras = pick_cameras(self._info, exo, gripper)
+        # Episodes of one file follow each other: one file's rows in memory are enough.
+        self._rows_of_file = lru_cache(maxsize=1)(_rows_of_file)
+        self._pictures = lru_cache(maxsize=2)(_pictures_of_group)
+
+    @cached_property
+    def _tasks(self) -> dict[int, str]:
+        return read_tasks(self._info)
+
+    def records(self) -> Iterator[EpisodeRecord]:
+        """The records, in the order in which the metadata list them."""
+        tasks = self._tasks
+        for file in episode_files(self._info):
+            with self.noting(file):
+                for number, row in enumerate(episode_rows(file)):
+                    where = f"{file}: episode {row.get('episode_index', f'in row {number}')}"
+                    with self.noting(where):
+                        try:
+                            record = self._record(row, tasks)
+                        except DataError as error:
+                            raise DataError(f"{where}: {error}") from error
+                        yield record
+
+    def _record(self, row: Mapping[str, Any], tasks: Mapping[int, str]) -> EpisodeRecord:
+        entry = entry_of(self._info, row, self._cameras)
+        first, rows = self._rows(entry)
+        stamps = _stamps_ns(rows, self._info.fps, entry.data)
+        success = self._label(entry, rows)
+        instruction = _instruction(rows, tasks)
+        own = {k.removeprefix(OWN): v for k, v in row.items() if k.startswith(OWN)}
+        name = f"{self.path.resolve().name}/{entry.index}"
+        session = [str(rows[c][0]) for c in _SESSION_COLUMNS if c in rows]
+
+        def read(steps: Sequence[int]) -> tuple[Keyframe, ...]:
+            return self._read(entry, first, rows["timestamp"], stamps, steps)
+
+        return EpisodeRecord(
+            source=self.source,
+            key=name,
+            group=own.get("group") or "/".join(session) or name,
+            instruction=instruction,
+            # Without task names an episode did what its sentence says, or not.
+            task=own.get("task") or (instruction.lower().rstrip(" .") if success else ""),
+            category=own.get("category") or verb_category(instruction),
+            kind=own.get("kind") or (EXPERT if success else ""),
+            success=success,
+            stamps_ns=stamps,
+            num_pov=len(self._cameras),
+            read=read,
+            twin=own.get("twin"),
+            start_ns=own.get("start_ns"),
+            end_ns=own.get("end_ns"),
+        )
+
+    def _rows(self, entry: EpisodeEntry) -> tuple[int, dict[str, np.ndarray]]:
+        """Position in the file of an episode's first row, and its rows, by column."""
+        columns = self._rows_of_file(entry.data)
+        found = np.flatnonzero(columns["episode_index"] == entry.index)
+        if not len(found) or (entry.length is not None and entry.length != len(found)):
+            wanted = "some" if entry.length is None else entry.length
+            raise DataError(
+                f"{entry.data}: {len(found)} rows where the metadata promise {wanted}: it was cut "
+                "off; copy it again"
+            )
+        first, last = int(found[0]), int(found[-1])
+        if last - first + 1 != len(found):
+            raise DataError(f"{entry.data}: its rows do not follow each other; copy it again")
+        return first, {name: values[first : last + 1] for name, values in columns.items()}
+
+    def _label(self, entry: EpisodeEntry, rows: Mapping[str, np.ndarray]) -> bool | None:
+        candidates = [(f"column {c}", rows[c][-1]) for c in _LABEL_COLUMNS if c in rows]
+        if "success" in entry.row:
+            candidates.insert(0, ("success in the metadata", entry.row["success"]))
+        for name, value in candidates:
+            if value is None or value != value:  # null, or pandas' word for it
+                continue
+            label = _WORDS.get(str(value).lower().removesuffix(".0"))
+            if label is None:
+                raise DataError(f"{name}: {value!r} is no label (true or false)")
+            return label
+        return self._unlabelled
+
+    def _read(
+        self,
+        entry: EpisodeEntry,
+        first: int,
+        times_s: np.ndarray,
+        stamps: tuple[int, ...],
+        steps: Sequence[int],
+    ) -> tuple[Keyframe, ...]:
+        if any(not 0 <= step < len(stamps) for step in steps):
+            raise DataError(
+                f"{entry.data}: episode {entry.index} has the time steps 0 to {len(stamps) - 1}, "
+                f"not {list(steps)}"
+            )
+        where = f"episode {entry.index}"
+        views = []
+        for camera in self._cameras:
+            if camera in entry.videos:
+                part = entry.videos[camera]
+                times = [part.from_s + float(times_s[step]) for step in steps]
+                tolerance = _HALF_A_FRAME / self._info.fps
+                views.append(read_frames(part.path, times, tolerance, where))
+            else:
+                at = [first + step for step in steps]
+                views.append([self._picture(entry.data, camera, row) for row in at])
+        return tuple(
+            Keyframe(stamps[step], tuple(seen[k] for seen in views)) for k, step in enumerate(steps)
+        )
+
+    def _picture(self, path: Path, camera: str, row: int) -> np.ndarray:
+        """The picture that stands in a row of a parquet file itself."""
+        with open_parquet(path) as file:
+            group = 0
+            while row >= file.metadata.row_group(group).num_rows:
+                row -= file.metadata.row_group(group).num_rows
+                group += 1
+        cell = self._pictures(path, camera, group)[row].as_py()
+        where = f"{path}: {camera}"
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if data is None and isinstance(cell, dict) and cell.get("path"):
+            file_path = self.path / cell["path"]
+            if not file_path.is_file():
+                raise DataError(f"{file_path}: is missing; copy the data set again")
+            data = file_path.read_bytes()
+        if not isinstance(data, bytes):
+            raise DataError(f"{where}: holds no picture; copy the data set again")
+        return decode_picture(data, where)
+
+
+def _pictures_of_group(path: Path, camera: str, group: int) -> pa.ChunkedArray:
+    with open_parquet(path) as file:
+        try:
+            return file.read_row_group(group, [camera]).column(0)
+        except (pa.ArrowException, OSError, KeyError, IndexError) as error:
+            raise DataError(
+                f"{path}: {camera} cannot be read ({one_line(error)}); copy it again"
+            ) from error
+
+
+def _rows_of_file(path: Path) -> dict[str, np.ndarray]:
+    """Columns of a data file that are no pictures, states or actions."""
+    with open_parquet(path) as file:
+        names = [name for name in _ROW_COLUMNS if name in file.schema_arrow.names]
+        try:
+            table = file.read(names)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path}: cannot be read ({one_line(error)}); copy it again") from error
+    for needed in ("episode_index", "timestamp", "task_index"):
+        if needed not in names:
+            raise DataError(f"{path}: column {needed} is missing; copy the data set again")
+    columns = {}
+    for name in names:
+        values = table.column(name).combine_chunks()
+        if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+            values = values.flatten()
+        if len(values) != table.num_rows:
+            raise DataError(f"{path}: column {name} must hold one value a row")
+        columns[name] = values.to_numpy(zero_copy_only=False)
+    return columns
+
+
+def _stamps_ns(rows: Mapping[str, np.ndarray], fps: float, path: Path) -> tuple[int, ...]:
+    """Nanoseconds; float32 seconds are put back on the grid they were rounded off."""
+    if STAMP_COLUMN in rows:
+        stamps = rows[STAMP_COLUMN].astype(np.int64)
+    else:
+        seconds = rows["timestamp"].astype(np.float64)
+        grid = np.round(seconds * fps) / fps
+        near = np.abs(seconds - grid) <= 1e-4
+        stamps = np.round(np.where(near, grid, seconds) * 1e9).astype(np.int64)
+    if np.any(np.diff(stamps) < 0):
+        raise DataError(f"{path}: its timestamps go back in time; copy the data set again")
+    return tuple(stamps.tolist())
+
+
+def _instruction(rows: Mapping[str, np.ndarray], tasks: Mapping[int, str]) -> str:
+    numbers = sorted({int(n) for n in rows["task_index"]})
+    if len(numbers) > 1:
+        raise DataError(f"has {len(numbers)} instructions; a verdict needs one: split the episode")
+    if numbers[0] not in tasks:
+        raise DataError(f"task_index {numbers[0]} is not in the table of tasks; copy it again")
+    return tasks[numbers[0]]
