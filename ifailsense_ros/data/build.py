@@ -13,6 +13,7 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,28 @@ def build(
         if made.summary["identity"] != identity:
             raise _other(folder)
         return made
-    catalog = Catalog(folder / WORKING / "catalog.sqlite")
     try:
+        summary = _make(settings, folder, sources, identity, command)
+    except sqlite3.DatabaseError as error:
+        raise DataError(
+            f"{folder / WORKING}: damaged ({error}); delete it and build again"
+        ) from error
+    part = folder / f"{SUMMARY}.part"
+    part.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", "utf-8")
+    os.replace(part, folder / SUMMARY)  # what makes the data set complete
+    shutil.rmtree(folder / WORKING)
+    return DataSet(folder)
+
+
+def _make(
+    settings: BuildSettings,
+    folder: Path,
+    sources: Sequence[Source],
+    identity: dict[str, Any],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Write everything but the summary, which is returned."""
+    with closing(Catalog(folder / WORKING / "catalog.sqlite")) as catalog:
         if catalog.setting("identity", identity) != identity:
             raise _other(folder)
         for source in sources:
@@ -126,18 +147,7 @@ def build(
         write_problems(
             folder, ((settings.sources[spec], place, what) for spec, place, what in problems)
         )
-        summary = _summary(catalog, folder, sources, identity, command)
-    except sqlite3.DatabaseError as error:
-        raise DataError(
-            f"{folder / WORKING}: damaged ({error}); delete it and build again"
-        ) from error
-    finally:
-        catalog.close()
-    part = folder / f"{SUMMARY}.part"
-    part.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", "utf-8")
-    os.replace(part, folder / SUMMARY)  # what makes the data set complete
-    shutil.rmtree(folder / WORKING)
-    return DataSet(folder)
+        return _summary(catalog, folder, sources, identity, command)
 
 
 def _other(folder: Path) -> ConfigError:
@@ -179,7 +189,8 @@ _PAIR_QUERY = """
 SELECT e.*, p.label, p.kind AS pair_kind, p.instruction AS said, p.asked_task,
     p.phrasing AS pair_phrasing, p.contrast AS pair_contrast, p.feasible AS pair_feasible,
     p.oracle, p.counted, p.why AS pair_why, p.unfiltered, t.task AS twin_task,
-    (SELECT MIN(f.key) FROM episodes f WHERE f.spec = e.spec AND f.twin = e.key) AS failure
+    (SELECT MIN(f.key) FROM episodes f INDEXED BY by_twin
+        WHERE f.spec = e.spec AND f.twin = e.key) AS failure
 FROM episodes e JOIN pairs p ON p.episode = e.id
 LEFT JOIN episodes t ON t.spec = e.spec AND t.key = e.twin
 ORDER BY e.split, e.shard, e.row, e.id, p.rowid

@@ -75,7 +75,8 @@ def read_source(
         sink = StoreShards(catalog, entries, source.reader, shape)
     else:
         sink = OwnShards(catalog, entries, folder, shape)
-    for position, record in enumerate(tqdm(source.reader, desc=source.spec, unit="episode")):
+    bar = tqdm(source.reader, desc=source.spec, unit="episode", mininterval=1)
+    for position, record in enumerate(bar):
         try:
             known = catalog.position_of(source.number, record.key)
             if known is None:

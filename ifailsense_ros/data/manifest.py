@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ _PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("spec", "where", "
 
 def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
     """Write the rows as a stream; the file appears only when it is complete."""
-    _write(folder / MANIFEST, _SCHEMA, map(asdict, rows))
+    _write(folder / MANIFEST, _SCHEMA, map(vars, rows))
 
 
 def write_problems(folder: Path, problems: Iterable[tuple[str, str, str]]) -> None:
