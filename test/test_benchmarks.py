@@ -50,8 +50,10 @@ def test_memory_that_grows_is_found() -> None:
     samples = [(float(t), 500.0 if t < 10 else grown[t]) for t in range(60)]
     slope = ingest.slope_mb_per_min(samples)
     assert slope == pytest.approx(2.0)
-    run = _run(_counts(), slope)
-    assert ingest.check({"raw": {"node": [run], "bare": []}}) == ["raw: memory grows 2.00 MB/min"]
+    steady, grows = _run(_counts(), 0.1), _run(_counts(), slope)
+    broken = ingest.check({"raw": {"node": [grows, steady, grows], "bare": []}})
+    assert broken == ["raw: memory grows 2.00 MB/min"]
+    assert not ingest.check({"raw": {"node": [grows, steady, steady], "bare": []}})
 
 
 def test_slope_of_a_short_run_is_not_given() -> None:
