@@ -223,7 +223,8 @@ def report(transport: str, runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     slopes = slopes_of(runs["node"])
     slope = "too short to tell"
     if slopes:
-        slope = f"{statistics.median(slopes):.2f} MB/min ({min(slopes):.2f}..{max(slopes):.2f})"
+        slope = f"median {statistics.median(slopes):.2f} MB/min "
+        slope += f"({min(slopes):.2f}..{max(slopes):.2f})"
     node, bare = ([ms_per_image(r) for r in runs[who]] for who in ("node", "bare"))
     lost = {
         who: sum(sum(r["published"].values()) - sum(r["received"].values()) for r in runs[who])
@@ -231,7 +232,7 @@ def report(transport: str, runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     }
     lines += [
         "",
-        f"Memory: {last['rss_mb']:.0f} MB, slope after {SETTLE_S:.0f} s, median of {len(slopes)}: {slope}.",
+        f"Memory: {last['rss_mb']:.0f} MB, slope after {SETTLE_S:.0f} s: {slope}.",
         f"CPU per received image, median of {len(node)}: node {statistics.median(node):.2f} ms "
         f"({min(node):.2f}..{max(node):.2f}), bare subscriber {statistics.median(bare):.2f} ms "
         f"({min(bare):.2f}..{max(bare):.2f}): "
