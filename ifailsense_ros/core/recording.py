@@ -121,6 +121,10 @@ class Recording:
         """Keyframe candidates held."""
         return len(self._buffer)
 
+    def held(self, recent: Iterable[Frame]) -> int:
+        """Number of pairs: the candidates, and those of the ring that belong here."""
+        return len(self) + sum(self.holds(frame.stamp_ns) for frame in recent)
+
     def holds(self, stamp_ns: int) -> bool:
         """Whether a pair of this stamp belongs to the episode (as far as its END is known)."""
         return self._from_ns <= stamp_ns and (self.end_ns is None or stamp_ns <= self.end_ns)

@@ -82,8 +82,8 @@ class Tracker:
 
     @property
     def candidates(self) -> int:
-        """Keyframe candidates held for the running episode."""
-        return len(self._episodes.running.recording) if self._episodes.running else 0
+        """Pairs of the running episode from which its keyframes would be taken now."""
+        return self._episodes.running.recording.held(self._recent) if self._episodes.running else 0
 
     @property
     def idle(self) -> bool:

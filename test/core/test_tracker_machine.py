@@ -306,7 +306,8 @@ class TrackerMachine(RuleBasedStateMachine):
         counted = fates.used + fates.decimated + fates.dropped.total() + tracker.buffered_pairs
         assert tracker.counters["pairs"] == counted
         assert tracker.buffered_pairs <= tracker.config.recent_count
-        assert tracker.candidates <= tracker.config.buffer_capacity + 1
+        most = tracker.config.buffer_capacity + 1 + tracker.config.recent_count
+        assert tracker.candidates <= most
 
     def teardown(self):
         if not hasattr(self, "tracker"):
