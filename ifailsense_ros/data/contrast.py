@@ -50,12 +50,15 @@ def attributes_of(task: str) -> dict[str, str]:
 def contrast_of(a: str, b: str) -> tuple[str, ...]:
     """The attributes in which two tasks differ, in the order of `ATTRIBUTES`.
 
-    Two names that differ in none of them (words in another order) differ in "object". Of tasks
-    that are sentences instead of names it is not known: ().
+    An object that one name leaves out (``place_in_drawer``) is taken to be the other's. Two names
+    that differ in none of them (words in another order) differ in "object". Of tasks that are
+    sentences instead of names it is not known: ().
     """
     if a == b or " " in a or " " in b:
         return ()
     one, other = attributes_of(a), attributes_of(b)
+    if not (one["object"] and other["object"]):
+        one["object"] = other["object"] = ""
     return tuple(n for n in ATTRIBUTES if one[n] != other[n]) or ("object",)
 
 

@@ -59,19 +59,6 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "pick the {colour} block up from the drawer",
         "grab the {colour} block inside the drawer and raise it",
     ),
-    "lift": (
-        "lift the {colour} block",
-        "pick up the {colour} block",
-        "grasp the {colour} block and lift it up",
-        "take the {colour} block and raise it",
-        "raise the {colour} block off the table",
-        "grab the {colour} block and pick it up",
-        "lift up the {colour} block from the table",
-        "take hold of the {colour} block and lift it",
-        "grasp and raise the {colour} block",
-        "pick the {colour} block up from the table",
-        "grab the {colour} block and lift it off the table",
-    ),
     # rotating
     "rotate": (
         "rotate the {colour} block to the {side}",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ifailsense_ros.data.contrast import ATTRIBUTES, contrast_of, is_hard
 from ifailsense_ros.data.task_categories import CALVIN_CATEGORIES
+from ifailsense_ros.sim.tasks import TASKS, contrast
 
 names = st.sampled_from(sorted(CALVIN_CATEGORIES))
 
@@ -27,7 +28,8 @@ names = st.sampled_from(sorted(CALVIN_CATEGORIES))
         ("stack_block", "unstack_block", "verb"),
         ("turn_on_led", "turn_off_led", "verb"),
         ("turn_on_led", "turn_on_lightbulb", "object"),
-        ("push_into_drawer", "push_red_block_left", "object colour direction place"),
+        ("push_into_drawer", "push_red_block_left", "colour direction place"),
+        ("place_in_drawer", "unstack_block", "verb place"),
     ],
 )
 def test_what_differs(a: str, b: str, differing: str) -> None:
@@ -41,6 +43,13 @@ def test_symmetric_and_empty_only_for_the_same_task(a: str, b: str) -> None:
     assert contrast == contrast_of(b, a)
     assert (not contrast) == (a == b)
     assert list(contrast) == [name for name in ATTRIBUTES if name in contrast]
+
+
+def test_names_say_the_same_as_the_simulators_own_table() -> None:
+    for a in TASKS.values():
+        for b in TASKS.values():
+            if a.category == b.category:
+                assert contrast_of(a.name, b.name) == contrast(a, b), (a.name, b.name)
 
 
 def test_of_sentences_it_is_not_known() -> None:

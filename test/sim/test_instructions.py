@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -16,7 +15,7 @@ from ifailsense_ros.sim.instructions import (
     content_words,
     instruction_for,
 )
-from ifailsense_ros.sim.tasks import TASKS
+from ifailsense_ros.sim.tasks import TASKS, Task
 
 COLOURS = ("red", "blue", "pink")
 SIDES = ("left", "right")
@@ -68,30 +67,14 @@ READINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def family_of(name: str) -> str:
-    """lift_red_block_table -> lift_table, push_pink_block_left -> push, stack_block -> stack."""
-    slots = "|".join((*COLOURS, *SIDES, "block"))
-    return re.sub(rf"_(?:{slots})(?=_|$)", "", name)
-
-
-def task_of(name: str) -> SimpleNamespace:
-    words = name.split("_")
-    return SimpleNamespace(
-        name=name,
-        family=family_of(name),
-        colour=next((w for w in words if w in COLOURS), ""),
-        direction=next((w for w in words if w in SIDES), ""),
-    )
-
-
-TASKS_34 = [task_of(name) for name in READINGS]
-sentences = st.tuples(st.sampled_from(TASKS_34), st.integers(0, 10))
+tasks = st.sampled_from(sorted(TASKS.values(), key=lambda t: t.name))
+sentences = st.tuples(tasks, st.integers(0, 10))
 
 
 def test_there_are_34_tasks_and_each_has_its_family() -> None:
-    assert len(TASKS_34) == 34
-    assert {task.family for task in TASKS_34} <= set(PHRASINGS)
-    assert {task.family for task in TASKS.values()} <= set(PHRASINGS)
+    assert len(TASKS) == 34
+    assert set(TASKS) == set(READINGS)
+    assert {task.family for task in TASKS.values()} == set(PHRASINGS)
 
 
 @pytest.mark.parametrize("family", sorted(PHRASINGS))
@@ -109,8 +92,8 @@ def test_test_phrasings_use_only_words_of_training(family: str) -> None:
         assert content_words(phrasings[i]) <= known, phrasings[i]
 
 
-@pytest.mark.parametrize("task", TASKS_34, ids=lambda t: t.name)
-def test_a_sentence_asks_for_its_own_task_and_for_no_other(task: SimpleNamespace) -> None:
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda t: t.name)
+def test_a_sentence_asks_for_its_own_task_and_for_no_other(task: Task) -> None:
     for i in range(11):
         sentence = instruction_for(task, i)
         fitting = [
@@ -137,7 +120,7 @@ def test_colour_and_side_are_said_and_no_slot_is_left(choice) -> None:
     assert all(re.fullmatch("[a-z]+", word) for word in words)
 
 
-@given(st.sampled_from(TASKS_34), st.sampled_from(TASKS_34), st.integers(0, 10))
+@given(tasks, tasks, st.integers(0, 10))
 def test_opposites_differ_in_nothing_but_what_is_asked(a, b, i) -> None:
     """Within a family, the same number is the same sentence but for the slots."""
     if a.family != b.family:
