@@ -1,9 +1,9 @@
-"""Small bags, written with rosbags, for the tests of the reader and of the offline path."""
+"""Small bags, written with rosbags, and records made of numbered pictures."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from ifailsense_ros.core.episode import Keyframe
+from ifailsense_ros.core.errors import DataError
+from ifailsense_ros.data.records import EXPERT, EpisodeRecord
 from ifailsense_ros.data.rosbag import message_typestore
 
 SECOND = 10**9
@@ -159,3 +162,101 @@ def simple_bag(bag_maker: Callable[..., BagMaker]) -> Path:
 def bag_writer() -> type[BagMaker]:
     """`BagMaker`, for tests of many examples, which must not share a folder."""
     return BagMaker
+
+
+def numbered(number: int, size: tuple[int, int] = (32, 64)) -> np.ndarray:
+    """A picture whose eight bars are the bits of a number: it survives lossy codecs."""
+    picture = np.zeros((*size, 3), np.uint8)
+    bar = size[1] // 8
+    for bit in range(8):
+        if number >> bit & 1:
+            picture[:, bar * bit : bar * (bit + 1)] = 255
+    return picture
+
+
+def number_of(picture: np.ndarray) -> int:
+    """The number a picture shows."""
+    bar = picture.shape[1] // 8
+    bars = picture[:, : 8 * bar].mean(axis=(0, 2)).reshape(8, -1).mean(axis=1)
+    return sum(int(b > 128) << bit for bit, b in enumerate(bars))
+
+
+def make_record(
+    number: int = 0,
+    *,
+    stamps_ns: Sequence[int] | None = None,
+    size: tuple[int, int] = (32, 64),
+    num_pov: int = 2,
+    broken: int | None = None,
+    **fields: Any,
+) -> EpisodeRecord:
+    """A record of numbered pictures: time step + 10 * number, the gripper's plus 100.
+
+    Args:
+        number: of the episode.
+        stamps_ns: None: ten at 10 Hz, from the hour `number`.
+        size: height and width of the pictures.
+        num_pov: N.
+        broken: a time step whose pictures cannot be read.
+        fields: of the record, in place of the usual ones.
+    """
+    if stamps_ns is None:
+        stamps_ns = [3600 * SECOND * (number + 1) + k * SECOND // 10 for k in range(10)]
+
+    def read(steps: Sequence[int]) -> tuple[Keyframe, ...]:
+        if broken in steps:
+            raise DataError(f"episode {number}: step {broken} is broken")
+        return tuple(
+            Keyframe(
+                stamps_ns[step],
+                tuple(numbered(10 * number + step + 100 * pov, size) for pov in range(num_pov)),
+            )
+            for step in steps
+        )
+
+    usual = {
+        "source": "made",
+        "key": f"set/{number}",
+        "group": f"scene {number // 2}",
+        "instruction": f"lift block {number % 3}",
+        "task": f"lift_{number % 3}",
+        "category": "lifting",
+        "kind": EXPERT,
+        "success": True,
+    }
+    return EpisodeRecord(
+        **{**usual, **fields}, stamps_ns=tuple(stamps_ns), num_pov=num_pov, read=read
+    )
+
+
+@pytest.fixture(scope="session")
+def record_maker() -> Callable[..., EpisodeRecord]:
+    """`make_record`."""
+    return make_record
+
+
+@pytest.fixture(scope="session")
+def picture_numbers() -> tuple[Callable, Callable]:
+    """`numbered` and `number_of`."""
+    return numbered, number_of
+
+
+@pytest.fixture(scope="session")
+def assert_read_back() -> Callable[[EpisodeRecord, EpisodeRecord], None]:
+    """What must survive a round trip: stamps, sizes, frames, instruction, label and what is known
+    of the task; not the key, which is another data set's.
+    """
+
+    def check(before: EpisodeRecord, after: EpisodeRecord) -> None:
+        for name in (
+            *("stamps_ns", "num_pov", "instruction", "success", "kind", "task", "category"),
+            *("group", "twin"),
+        ):
+            assert getattr(after, name) == getattr(before, name), name
+        steps = range(len(before.stamps_ns))
+        for was, now in zip(before.read(steps), after.read(steps), strict=True):
+            assert now.stamp_ns == was.stamp_ns
+            assert [v.shape for v in now.views] == [v.shape for v in was.views]
+            assert [number_of(v) for v in now.views] == [number_of(v) for v in was.views]
+
+    return check

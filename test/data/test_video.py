@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,24 +17,12 @@ pytest.importorskip("av")
 COUNT, FPS = 120, 10
 
 
-def numbered(number: int, size: tuple[int, int] = (32, 64)) -> np.ndarray:
-    """A picture whose eight bars are the bits of its number."""
-    picture = np.zeros((*size, 3), np.uint8)
-    bar = size[1] // 8
-    for bit in range(8):
-        if number >> bit & 1:
-            picture[:, bar * bit : bar * (bit + 1)] = 255
-    return picture
-
-
-def number_of(picture: np.ndarray) -> int:
-    """The number a picture shows."""
-    bars = picture.mean(axis=(0, 2)).reshape(8, -1).mean(axis=1)
-    return sum(int(b > 128) << bit for bit, b in enumerate(bars))
-
-
 @pytest.fixture(scope="module", params=["h264", "av1", "reordered"])
-def video(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    picture_numbers: tuple[Callable, Callable],
+) -> Path:
     """120 numbered pictures at 10 Hz; "reordered" has B-frames and key frames far apart."""
     path = tmp_path_factory.mktemp("video") / "video.mp4"
     codec = request.param
@@ -44,14 +32,17 @@ def video(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             patch.setitem(CODECS, codec, ("libx264", {"bf": "3", "g": "50", "crf": "18"}))
         with VideoWriter(path, FPS, (32, 64), codec) as writer:
             for number in range(COUNT):
-                writer.add(numbered(number))
+                writer.add(picture_numbers[0](number))
         assert len(writer) == COUNT
     return path
 
 
 @settings(max_examples=20)
 @given(numbers=st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=6))
-def test_frames_are_those_of_their_times(video: Path, numbers: list[int]) -> None:
+def test_frames_are_those_of_their_times(
+    video: Path, picture_numbers: tuple[Callable, Callable], numbers: list[int]
+) -> None:
+    _, number_of = picture_numbers
     frames = read_frames(video, [n / FPS for n in numbers], 0.45 / FPS)
     assert [number_of(frame) for frame in frames] == numbers
     assert {frame.shape for frame in frames} == {(32, 64, 3)}
@@ -64,7 +55,10 @@ def test_time_without_a_frame(video: Path) -> None:
         assert str(caught.value).startswith(f"{video}: episode 3: ")
 
 
-def test_pictures_of_odd_size_and_odd_rate(tmp_path: Path) -> None:
+def test_pictures_of_odd_size_and_odd_rate(
+    tmp_path: Path, picture_numbers: tuple[Callable, Callable]
+) -> None:
+    numbered, number_of = picture_numbers
     path = tmp_path / "odd.mp4"
     rate = Fraction(30000, 1001)
     with VideoWriter(path, rate, (31, 72)) as writer:
