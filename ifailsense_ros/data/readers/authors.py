@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,17 @@ import numpy as np
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.data.readers.aha import failure_class
-from ifailsense_ros.data.readers.base import BaseReader, decode_picture, need, one_line
+from ifailsense_ros.data.readers.base import BaseReader, need
+from ifailsense_ros.data.readers.picture_rows import (
+    PictureColumns,
+    count_rows,
+    decode_steps,
+    length_columns,
+    open_parquet,
+    read_column,
+    read_pictures,
+    read_rows,
+)
 from ifailsense_ros.data.records import EXPERT, EpisodeRecord
 from ifailsense_ros.data.task_categories import verb_category
 
@@ -38,11 +48,17 @@ _NUM_POV = re.compile(r"(?:^|[-_])([12])p(?:[-_.]|$)")
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """Which columns hold pictures, exocentric first; `grid` (N, T) where one holds a montage."""
+class _Place:
+    """Where a row is: row group of a file, place in the group, number in the file."""
 
-    columns: tuple[str, ...]
-    grid: tuple[int, int] | None
+    path: Path
+    group: int
+    place: int
+    number: int
+
+
+_Row = tuple[Path, int]
+"""A row by file and number."""
 
 
 class AuthorsReader(BaseReader):
@@ -97,77 +113,78 @@ class AuthorsReader(BaseReader):
         self._label = None if label is None else _LABELS[label]
         self._shards = _find_shards(self.path, split)
         # Pictures are asked for in the order of the records: one row group in memory is enough.
-        self._pictures = lru_cache(maxsize=1)(_read_row_group)
+        self._pictures = lru_cache(maxsize=1)(read_pictures)
 
     def records(self) -> Iterator[EpisodeRecord]:
         """The rows, in the order of the data set."""
-        for split, paths in self._shards.items():
+        for paths in self._shards.values():
             with self.noting(paths[0].parent):
-                first = 0
-                chosen = self._chosen(split, paths)
-                other = self._next_instructions(paths) if self._negatives else {}
+                chosen, other = self._chosen(paths), self._other_instructions(paths)
                 for path in paths:
                     with self.noting(path):
-                        for records in self._shard(split, path, first, chosen, other):
-                            yield from records
-                    with self.noting(path):
-                        first += _open(path).metadata.num_rows
+                        yield from self._shard(path, chosen, other)
 
-    def _chosen(self, split: str, paths: list[Path]) -> frozenset[int] | None:
+    def _chosen(self, paths: list[Path]) -> frozenset[_Row] | None:
         """Rows of a split that are wanted; None: all."""
         if self._part is None:
             return None
-        total = sum(_open(path).metadata.num_rows for path in paths)
+        rows = [(p, row) for p in paths for row in range(count_rows(p))]
         # As datasets.Dataset.train_test_split(test_size=0.1, seed=42) draws them.
-        drawn = np.random.default_rng(42).permutation(total)[: math.ceil(0.1 * total)]
-        return frozenset(drawn.tolist())
+        drawn = np.random.default_rng(42).permutation(len(rows))[: math.ceil(0.1 * len(rows))]
+        return frozenset(rows[i] for i in drawn)
 
-    def _next_instructions(self, paths: list[Path]) -> dict[int, str]:
-        """Row -> instruction of the row three further on, the last three -> the first."""
-        tasks = [t for path in paths for t in _open(path).read(["task"]).column("task").to_pylist()]
+    def _other_instructions(self, paths: list[Path]) -> dict[_Row, str]:
+        """Row -> instruction of the next group of three, of the last group -> of the first."""
+        if self._negatives is None:
+            return {}
+        tasks = {
+            (path, row): task
+            for path in paths
+            for row, task in enumerate(read_column(path, "task"))
+        }
         if len(tasks) % 3:
             raise DataError(
                 f"{paths[0].parent}: {len(tasks)} rows are no groups of three; negatives=next is "
                 "for the authors' DROID rows"
             )
-        return {row: tasks[(row + 3) % len(tasks)] for row in range(len(tasks))}
+        texts = list(tasks.values())
+        return dict(zip(tasks, texts[3:] + texts[:3], strict=True))
 
     def _shard(
-        self,
-        split: str,
-        path: Path,
-        first: int,
-        chosen: frozenset[int] | None,
-        other: Mapping[int, str],
-    ) -> Iterator[list[EpisodeRecord]]:
-        file = _open(path)
-        layout = self._layout(path, file.schema_arrow)
-        names = [n for n in file.schema_arrow.names if n not in layout.columns]
-        lengths = _length_columns(file, layout)
-        for group in range(file.num_row_groups):
-            table = _read(path, group, [*names, *lengths])
-            for place, row in enumerate(table.to_pylist()):
-                number, first = first, first + 1
-                if chosen is not None and number not in chosen:
-                    continue
-                with self.noting(f"{path}: row {number}"):
-                    record = self._record(split, path, layout, group, place, row, number)
-                    yield [record]
-                    if other:
-                        yield [_mismatched(record, other[number])]
+        self, path: Path, chosen: frozenset[_Row] | None, other: Mapping[_Row, str]
+    ) -> Iterator[EpisodeRecord]:
+        with open_parquet(path) as file:
+            layout = self._layout(path, file.schema_arrow)
+            names = [n for n in file.schema_arrow.names if n not in layout.columns]
+            columns = [*names, *length_columns(file, layout)]
+            groups = range(file.num_row_groups)
+        number = 0
+        for group in groups:
+            for place, row in enumerate(read_rows(path, group, columns).to_pylist()):
+                if chosen is None or (path, number) in chosen:
+                    where = f"{path}: row {number}"
+                    with self.noting(where):
+                        at = _Place(path, group, place, number)
+                        record = self._record(at, layout, row)
+                        yield record
+                        if other:
+                            yield _mismatched(record, other[path, number])
+                number += 1
 
-    def _layout(self, path: Path, schema: Any) -> _Layout:
+    def _layout(self, path: Path, schema: Any) -> PictureColumns:
         """Where the pictures are."""
         types = need("pyarrow", "parquet rows").types
         if self._exo is None:
             for name in _MONTAGES:
                 if name in schema.names and types.is_struct(schema.field(name).type):
-                    return _Layout((name,), (self._montage_rows(path, schema), self._num_keyframes))
+                    return PictureColumns(
+                        (name,), (self._montage_rows(path, schema), self._num_keyframes)
+                    )
         candidates = [(self._exo, self._gripper)] if self._exo else [*_LISTS, ("images", None)]
         for wanted in candidates:
             columns = tuple(name for name in wanted if name is not None)
             if all(name in schema.names for name in columns):
-                return _Layout(columns, None)
+                return PictureColumns(columns, None)
         raise DataError(
             f"{path}: no column of pictures that is known (there are: {', '.join(schema.names)}); "
             "name them with exo= and gripper="
@@ -187,16 +204,7 @@ class AuthorsReader(BaseReader):
             f"{path}: nothing says how many rows the montages have; add rows=1 or rows=2"
         )
 
-    def _record(
-        self,
-        split: str,
-        path: Path,
-        layout: _Layout,
-        group: int,
-        place: int,
-        row: Mapping[str, Any],
-        number: int,
-    ) -> EpisodeRecord:
+    def _record(self, at: _Place, layout: PictureColumns, row: Mapping[str, Any]) -> EpisodeRecord:
         instruction = row.get("task")
         if not isinstance(instruction, str) or not instruction.strip():
             raise DataError(f"task is {instruction!r}, not an instruction")
@@ -205,14 +213,11 @@ class AuthorsReader(BaseReader):
         if layout.grid is None and (len(set(counts.values())) != 1 or not min(counts.values())):
             raise DataError(f"pictures missing: {counts}; download it again")
         num_pov, steps = layout.grid or (len(layout.columns), next(iter(counts.values())))
-        where = f"{path}: row {number}"
 
         def read(wanted: Sequence[int]) -> tuple[Keyframe, ...]:
-            row_pictures = {
-                name: column[place].as_py()
-                for name, column in self._pictures(path, group, layout.columns).items()
-            }
-            views = _decode(row_pictures, layout, wanted, where)
+            columns = self._pictures(at.path, at.group, layout.columns)
+            pictures = {name: column[at.place].as_py() for name, column in columns.items()}
+            views = decode_steps(pictures, layout, wanted, f"{at.path}: row {at.number}")
             return tuple(
                 Keyframe(step * STEP_NS, tuple(view))
                 for step, view in zip(wanted, views, strict=True)
@@ -220,8 +225,9 @@ class AuthorsReader(BaseReader):
 
         return EpisodeRecord(
             source=self.source,
-            key=f"{split}/{number:06d}",
-            group=f"{instruction}/{row['episode']}" if row.get("episode") else split,
+            key=f"{at.path.stem}/{at.number:06d}",
+            # Where no episode is named, the same one may be in any row of the split.
+            group=f"{instruction}/{row['episode']}" if row.get("episode") else _split(at.path),
             instruction=instruction,
             task="",  # what a wrong row shows is not said, and these rows are not to be paired
             category=verb_category(instruction.replace("_", " ")),
@@ -243,19 +249,17 @@ class AuthorsReader(BaseReader):
         return _LABELS[said]
 
 
-def _mismatched(record: EpisodeRecord, instruction: str) -> EpisodeRecord:
-    return EpisodeRecord(
-        source=record.source,
+def _mismatched(record: EpisodeRecord, instruction: Any) -> EpisodeRecord:
+    """The same pictures under another instruction, which they do not fulfil."""
+    if not isinstance(instruction, str):
+        raise DataError(f"task of the next group is {instruction!r}, not an instruction")
+    return replace(
+        record,
         key=f"{record.key}/next",
-        group=record.group,
         instruction=instruction,
-        task="",
         category=verb_category(instruction),
         kind="",
         success=False,
-        stamps_ns=record.stamps_ns,
-        num_pov=record.num_pov,
-        read=record.read,
     )
 
 
@@ -273,93 +277,20 @@ def _whole(name: str, value: int | str) -> int:
     return number
 
 
+def _split(path: Path) -> str:
+    """What the hub's name of a file starts with ("validation-00000-of-00001.parquet")."""
+    return re.split(r"-\d+-of-\d+", path.stem)[0]
+
+
 def _find_shards(path: Path, split: str | None) -> dict[str, list[Path]]:
-    """Split -> its files in order, by the hub's names ("validation-00000-of-00001.parquet")."""
+    """Split -> its files in order."""
     paths = [path] if path.is_file() else sorted(p for p in path.rglob("*.parquet") if p.is_file())
     shards: dict[str, list[Path]] = {}
     for file in paths:
-        shards.setdefault(re.split(r"-\d+-of-\d+", file.stem)[0], []).append(file)
+        shards.setdefault(_split(file), []).append(file)
     if split is not None:
         shards = {name: files for name, files in shards.items() if name == split}
     if not shards:
         wanted = f"{split}-*.parquet" if split else "*.parquet"
         raise DataError(f"{path}: no {wanted} in it; give the folder of a downloaded data set")
     return shards
-
-
-def _open(path: Path) -> Any:
-    """The file as pyarrow.parquet.ParquetFile."""
-    parquet = need("pyarrow.parquet", "parquet rows", "pyarrow")
-    try:
-        return parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:  # Arrow's own errors derive from these
-        raise DataError(
-            f"{path}: not a readable parquet file ({one_line(error)}); download it again"
-        ) from error
-
-
-def _read(path: Path, group: int, columns: Sequence[str]) -> Any:
-    with _open(path) as file:
-        try:
-            return file.read_row_group(group, columns=list(columns))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: row group {group} is damaged ({one_line(error)}); download it again"
-            ) from error
-
-
-def _read_row_group(path: Path, group: int, columns: tuple[str, ...]) -> dict[str, Any]:
-    """Column -> its pictures, still encoded, of one row group."""
-    table = _read(path, group, columns)
-    return {name: table.column(name) for name in columns}
-
-
-def _length_columns(file: Any, layout: _Layout) -> list[str]:
-    """What to read to learn how many keyframes there are: paths are short, pictures are not."""
-    if layout.grid is not None:
-        return []
-    leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-    return [
-        next(
-            (leaf for leaf in leaves if leaf.startswith(f"{name}.") and leaf.endswith(".path")),
-            name,
-        )
-        for name in layout.columns
-    ]
-
-
-def _decode(
-    row: Mapping[str, Any], layout: _Layout, wanted: Sequence[int], where: str
-) -> list[list[np.ndarray]]:
-    """For each wanted step, its views."""
-    if layout.grid is None:
-        return [
-            [
-                decode_picture(_bytes(row[name][step], where, name), f"{where}: {name} {step}")
-                for name in layout.columns
-            ]
-            for step in wanted
-        ]
-    (name,) = layout.columns
-    montage = decode_picture(_bytes(row[name], where, name), f"{where}: {name}")
-    num_pov, num_keyframes = layout.grid
-    height, width = montage.shape[:2]
-    if height < num_pov or width < num_keyframes:
-        raise DataError(f"{where}: {name} has {width}x{height} pixels, too few for a montage")
-    tops = np.linspace(0, height, num_pov + 1).round().astype(int)
-    lefts = np.linspace(0, width, num_keyframes + 1).round().astype(int)
-    return [
-        [
-            np.ascontiguousarray(montage[tops[p] : tops[p + 1], lefts[s] : lefts[s + 1]])
-            for p in range(num_pov)
-        ]
-        for s in wanted
-    ]
-
-
-def _bytes(picture: Any, where: str, name: str) -> bytes:
-    """The encoded picture: the hub stores {bytes, path}, older rows plain bytes."""
-    data = picture.get("bytes") if isinstance(picture, dict) else picture
-    if not isinstance(data, bytes) or not data:
-        raise DataError(f"{where}: {name} holds no picture; download it again")
-    return data
