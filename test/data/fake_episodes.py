@@ -126,6 +126,12 @@ def store_row(index: int, split: str = "train", **changes: object) -> EpisodeRow
     return replace(made, **changes)
 
 
+def failed(twin: EpisodeRow) -> EpisodeRow:
+    """A failure beside its twin: the same but for the outcome and the pictures."""
+    outcomes = dict.fromkeys(twin.outcomes, -1)
+    return replace(twin, kind="drop", outcomes=outcomes, images=store_row(twin.index + 500).images)
+
+
 def write_store(folder: Path, rows: Sequence[EpisodeRow], *, shard_episodes: int = 10) -> None:
     """Rows of one split as shards."""
     for first in range(0, len(rows), shard_episodes):
