@@ -34,7 +34,6 @@ import numpy as np
 
 from .feasibility import (
     LIFT_RANGE,
-    PUSH_LIMIT,
     PUSH_OFF_STANDOFF,
     PUSH_RANGE,
     ROTATE_RANGE,
@@ -42,6 +41,7 @@ from .feasibility import (
     extents,
     placing_ways,
     push_off_ways,
+    push_reach,
     slider_places,
     stacking_ways,
     table_places,
@@ -199,11 +199,10 @@ def _unstack(rng: np.random.Generator, state: WorldState) -> Plan:
     return _bring(rng, colour, state, (x, y, BLOCK_HALF[2]), _near_zero(yaw), "table")
 
 
-def _push(rng: np.random.Generator, block: BlockState, direction: str) -> Plan:
-    sign = -1.0 if direction == "left" else 1.0
+def _push(rng: np.random.Generator, task: Task, state: WorldState) -> Plan:
+    block, sign = state.blocks[task.colour], -1.0 if task.direction == "left" else 1.0
     half = extents(block.yaw)[1]
-    longest = min(PUSH_RANGE[1], PUSH_LIMIT - sign * block.y)
-    length = rng.uniform(PUSH_RANGE[0], max(longest, PUSH_RANGE[0]))
+    length = rng.uniform(PUSH_RANGE[0], max(push_reach(task, state), PUSH_RANGE[0]))
     x = block.x + rng.normal(0.0, 0.002)
     before = block.y - sign * (half + 0.030)
     after = block.y - sign * (half + 0.006) + sign * length
@@ -311,8 +310,9 @@ def _performance(task: Task, world: World, rng: np.random.Generator) -> Plan:
         return _place(rng, task, state)
     if task.verb in ("stack", "unstack"):
         return (_stack if task.verb == "stack" else _unstack)(rng, state)
-    expert = _rotate if task.verb == "rotate" else _push
-    return expert(rng, state.blocks[task.colour], task.direction)
+    if task.verb == "push":
+        return _push(rng, task, state)
+    return _rotate(rng, state.blocks[task.colour], task.direction)
 
 
 def plan_for(task: Task, world: World, rng: np.random.Generator) -> Plan:

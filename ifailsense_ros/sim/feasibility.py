@@ -7,7 +7,7 @@ pushing into the drawer) list the ways in which they can be done; the expert dra
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from .layout import (
     DRAWER_STROKE,
     EDGE_X,
 )
-from .oracle import MOVED_BAND, BlockState, WorldState, carrier, support
+from .oracle import MOVED_BAND, WorldState, carrier, support
 from .scene import cabinet_gap
 from .tasks import TASKS, Task
 
@@ -87,6 +87,11 @@ def _finger_rects(x: float, y: float, yaw: float) -> list[_Rect]:
     return [_Rect(x + s * side[0], y + s * side[1], yaw, 0.016, 0.012) for s in (-1, 1)]
 
 
+def _hand_rect(x: float, y: float, yaw: float) -> _Rect:
+    """Where the hand is above its fingers: low enough to hit the upper block of a stack."""
+    return _Rect(x, y, yaw, 0.032, 0.097)
+
+
 def extents(yaw: float) -> tuple[float, float]:
     """Half the length (m) of a block along x and along y when it lies with this yaw."""
     c, s = abs(math.cos(yaw)), abs(math.sin(yaw))
@@ -105,6 +110,16 @@ def _is_free(places: list[_Rect], state: WorldState, *without: str) -> bool:
     return not any(_overlap(place, other) for place in places for other in obstacles)
 
 
+def _is_hand_free(places: list[_Rect], state: WorldState) -> bool:
+    """Whether a hand that reaches down to the table there hits no stack."""
+    stacks = [
+        _block_rect(b.x, b.y, b.yaw)
+        for c, b in state.blocks.items()
+        if support(c, state) == "stack"
+    ]
+    return not any(_overlap(place, stack) for place in places for stack in stacks)
+
+
 # --- what can be grasped, and where a block can go
 
 
@@ -120,7 +135,10 @@ def can_grasp(colour: str, state: WorldState) -> bool:
     if not is_loose(colour, state) or not where:
         return False
     if where == "table":
-        return _is_free(_finger_rects(block.x, block.y, block.yaw), state, colour)
+        at = block.x, block.y, block.yaw
+        return _is_free(_finger_rects(*at), state, colour) and _is_hand_free(
+            [_hand_rect(*at)], state
+        )
     if where == "slider":
         return free_of_door(block.y, state.door)
     return block.x - extents(block.yaw)[0] >= EDGE_X + 0.002
@@ -212,27 +230,42 @@ def _can_push_off(colour: str, state: WorldState) -> bool:
         return False
     ahead = (block.x + EDGE_X) / 2
     sweep = _Rect(ahead, block.y, 0.0, EDGE_X - ahead + along_x, along_y + _MARGIN)
-    return _is_free([sweep, _Rect(behind, block.y, 0.0, 0.012, 0.045)], state, colour)
+    hand = _hand_rect((behind + EDGE_X) / 2, block.y, 0.0)
+    hand = replace(hand, half_x=hand.half_x + (EDGE_X - behind) / 2)
+    landing = _Rect(behind, block.y, 0.0, 0.012, 0.045)
+    return _is_free([sweep, landing], state, colour) and _is_hand_free([hand], state)
 
 
 # --- tasks
 
 
-def _needed_space(task: Task, block: BlockState) -> list[_Rect]:
-    """The places on the table that turning or pushing a block takes up."""
-    x, y, yaw = block.x, block.y, block.yaw
+def push_reach(task: Task, state: WorldState) -> float:
+    """How far (m) a block can be pushed left or right with nothing in its way; 0.0 if less than
+    ``PUSH_RANGE`` asks for."""
+    block = state.blocks[task.colour]
     sign = -1.0 if task.direction == "left" else 1.0
-    if task.verb == "push":
-        along_x, along_y = extents(yaw)
-        length = PUSH_RANGE[0]
+    x, y = block.x, block.y
+    along_x, along_y = extents(block.yaw)
+    landing = _Rect(x, y - sign * (along_y + 0.030), 0.0, 0.016, 0.026)
+    for length in np.linspace(*PUSH_RANGE[::-1], 6):
         sweep = _Rect(x, y + sign * (length + 0.02) / 2, 0.0, along_x, along_y + length / 2 + 0.01)
-        landing = _Rect(x, y - sign * (along_y + 0.030), 0.0, 0.016, 0.026)
-        return [sweep, landing]
-    places = _finger_rects(x, y, yaw)
-    for amount in np.linspace(*ROTATE_RANGE, 3):
-        turned = yaw - sign * float(amount)
-        places += [_block_rect(x, y, turned), *_finger_rects(x, y, turned)]
-    return places
+        hand = _hand_rect(x, y - sign * (along_y + 0.030 - length / 2), 0.0)
+        hand = replace(hand, half_y=hand.half_y + length / 2)
+        free = _is_free([sweep, landing], state, task.colour) and _is_hand_free([hand], state)
+        if free and sign * y + length <= PUSH_LIMIT:
+            return float(length)
+    return 0.0
+
+
+def _can_turn(task: Task, state: WorldState) -> bool:
+    """Whether there is room to grasp a block, turn it and put it down, by any amount drawn."""
+    block = state.blocks[task.colour]
+    sign = -1.0 if task.direction == "left" else 1.0
+    yaws = [block.yaw, *(block.yaw - sign * a for a in np.linspace(*ROTATE_RANGE, 3))]
+    fingers = [rect for yaw in yaws for rect in _finger_rects(block.x, block.y, yaw)]
+    turned = [_block_rect(block.x, block.y, yaw) for yaw in yaws[1:]]
+    hands = [_hand_rect(block.x, block.y, yaw) for yaw in yaws]
+    return _is_free(fingers + turned, state, task.colour) and _is_hand_free(hands, state)
 
 
 def is_feasible(task: Task, state: WorldState) -> bool:
@@ -257,10 +290,9 @@ def is_feasible(task: Task, state: WorldState) -> bool:
         return support(task.colour, state) == task.place and can_grasp(task.colour, state)
     if support(task.colour, state) != "table" or not is_loose(task.colour, state):
         return False
-    block = state.blocks[task.colour]
-    if task.verb == "push" and sign * block.y + PUSH_RANGE[0] > PUSH_LIMIT:
-        return False
-    return _is_free(_needed_space(task, block), state, task.colour)
+    if task.verb == "push":
+        return push_reach(task, state) > 0.0
+    return _can_turn(task, state)
 
 
 def feasible_tasks(state: WorldState) -> tuple[str, ...]:

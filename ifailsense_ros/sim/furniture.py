@@ -54,7 +54,7 @@ def assets() -> str:
     textures = (
         '<texture name="checker" type="2d" builtin="checker" rgb1="1 1 1" rgb2="0.9 0.9 0.9" '
         'width="64" height="64"/>'
-        '<texture name="stripes" type="2d" builtin="gradient" rgb1="1 1 1" rgb2="0.84 0.84 0.84" '
+        '<texture name="shaded" type="2d" builtin="gradient" rgb1="1 1 1" rgb2="0.84 0.84 0.84" '
         'width="64" height="64"/>'
         '<texture name="grain" type="2d" builtin="flat" rgb1="1 1 1" rgb2="1 1 1" mark="random" '
         'markrgb="0.82 0.82 0.82" random="0.25" width="64" height="64"/>'

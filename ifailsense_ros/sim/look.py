@@ -12,7 +12,7 @@ CAMERA_TARGET = (0.510, 0.0, 0.0)
 CAMERA_FOV = 41.0
 
 LEVELS = ("fixed", "mild", "strong")
-TABLE_TEXTURES = ("plain", "checker", "stripes", "grain")
+TABLE_TEXTURES = ("plain", "checker", "shaded", "grain")
 DISTRACTORS = 2
 DISTRACTOR_SHAPES = ("cylinder", "box", "ball")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ifailsense_ros.sim import feasibility as feas
@@ -43,10 +43,18 @@ def world(**blocks: BlockState) -> WorldState:
     return WorldState({**base, **blocks}, drawer=0.14, door=0.0, switch=-0.03, led=False)
 
 
+def moved_onto(state: WorldState, upper: str, lower: str) -> WorldState:
+    """The state with one block lying on another."""
+    blocks = dict(state.blocks)
+    blocks[upper] = replace(blocks[lower], z=blocks[lower].z + 2 * Z)
+    return replace(state, blocks=blocks)
+
+
 def feasible(name: str, state: WorldState) -> bool:
     return feas.is_feasible(TASKS[name], state)
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_every_scene_starts_undecided(seed: int) -> None:
     """Drawer and door can go both ways, each lamp its one way: frame 1 does not tell which."""
@@ -112,6 +120,29 @@ def test_stacked_blocks_are_neither_turned_nor_pushed_nor_lifted() -> None:
             assert not feasible(name, state)
         assert not feasible(f"push_{colour}_block_left", state)
     assert feasible("lift_pink_block_table", state)
+
+
+def test_a_hand_beside_a_stack_would_knock_it_over() -> None:
+    """The fingers fit, but the hand above them is broader."""
+    flat = world(
+        red=BlockState(0.48, 0.0, Z, 0.0),
+        blue=BlockState(0.48, 0.115, Z, 0.0),
+        pink=IN_SLIDER,
+    )
+    stack = moved_onto(flat, "pink", "blue")
+    for name in ("lift_red_block_table", "rotate_red_block_left", "push_red_block_left"):
+        assert feasible(name, flat), name
+        assert not feasible(name, stack), name
+    assert feasible("lift_red_block_table", moved_onto(world(), "pink", "blue"))
+
+
+def test_pushes_end_before_the_next_block() -> None:
+    task = TASKS["push_red_block_right"]
+    alone = world(red=BlockState(0.48, -0.1, Z, 0.0), blue=IN_SLIDER, pink=IN_DRAWER)
+    assert feas.push_reach(task, alone) == pytest.approx(feas.PUSH_RANGE[1])
+    ahead = BlockState(0.48, 0.10, Z, 0.0)
+    reach = feas.push_reach(task, world(red=alone.blocks["red"], blue=ahead, pink=IN_DRAWER))
+    assert feas.PUSH_RANGE[0] <= reach < feas.PUSH_RANGE[1]
 
 
 def test_stacking_goes_on_top() -> None:
