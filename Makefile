@@ -1,7 +1,8 @@
 # make demo   watch the monitor judge twelve recorded episodes over real ROS 2
 # make test   run the tests
+# make data   record the standard simulated data sets into data/ (hours; stop and go on at will)
 #
-# Both set up what they need in $(VENV), from pinned versions, and nothing outside of it.
+# They set up what they need in $(VENV), from pinned versions, and nothing outside of it.
 #   PYTHON=python3.12   the interpreter to make it with
 #   VENV=folder         where
 #   DEMO_ARGS="..."     passed to the demo, e.g. DEMO_ARGS=--shuffle-weights
@@ -19,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE RMW_IMPLEMENTATION ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-sim lint format lock colcon clean
+.PHONY: help env demo test test-sim data lint format lock colcon clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -37,6 +38,10 @@ test: env
 test-sim: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
 	@$(RUN) -m pytest -m sim $(PYTEST_ARGS)
+
+data: env
+	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
+	@PYTHON=$(RUN) scripts/make_data.sh data
 
 lint: env
 	@$(RUN) -m ruff format --check .
