@@ -44,7 +44,6 @@ def require_metaworld() -> None:
 
 def _load(xml: str) -> mujoco.MjModel:
     require_metaworld()
-    # Found, not imported: the package itself pulls in gymnasium and all fifty environments.
     root = importlib.util.find_spec("metaworld").submodule_search_locations[0]
     return mujoco.MjModel.from_xml_path(f"{root}/assets/sawyer_xyz/sawyer_{xml}.xml")
 

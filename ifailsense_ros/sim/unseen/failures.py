@@ -6,8 +6,11 @@ opposite task did not come true either.
 
 Which class fits which scene, and why not, is `SCENES_OF`:
 
-- ``misaligned_keyframe``: everywhere; all keyframes of the act lie 5 to 9 cm beside or above.
-- ``wrong_action_sequence``: everywhere; the way with the object is gone before the approach.
+- ``misaligned_keyframe``: everywhere but at the safe, whose door is so large that a hand beside
+  the place still swings it; all keyframes of the act lie 5 to 11 cm beside, above
+  or short of the place.
+- ``wrong_action_sequence``: likewise; the way with the object comes before the approach
+  to it, or before the descent.
 - ``incomplete_grasp`` and ``inadequate_grip_retention``: where something is held. A drawer or a
   lever is hooked or pushed here, never held: fingers that open change nothing.
 - ``missing_rotation``: where something is turned; the hand arrives and does not turn it.
@@ -17,6 +20,7 @@ Which class fits which scene, and why not, is `SCENES_OF`:
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -32,20 +36,21 @@ from ifailsense_ros.data.failure_classes import (
 
 from ..oracle import Outcome
 from .experts import Motion, replay
-from .rollout import Rollout, Stage
+from .rollout import MAX_ATTEMPTS, Rollout, Seed, Stage, simulate
 from .scenes import SCENES
 from .tasks import judge_scene
 
-_EDIT_ATTEMPTS = 40
+_EDIT_ATTEMPTS = 12
 
 _HELD = tuple(name for name, spec in SCENES.items() if spec.category == "placing")
 _TURNED = tuple(name for name, spec in SCENES.items() if spec.category == "rotating")
+_SMALL = tuple(name for name in SCENES if name != "door")
 SCENES_OF: dict[str, tuple[str, ...]] = {
     INCOMPLETE_GRASP: _HELD,
     INADEQUATE_GRIP_RETENTION: _HELD,
-    MISALIGNED_KEYFRAME: tuple(SCENES),
+    MISALIGNED_KEYFRAME: _SMALL,
     MISSING_ROTATION: _TURNED,
-    WRONG_ACTION_SEQUENCE: tuple(SCENES),
+    WRONG_ACTION_SEQUENCE: _SMALL,
 }
 """Class of failure -> scenes in which it makes sense."""
 
@@ -74,11 +79,16 @@ def inadequate_grip_retention(motion: Motion, rng: np.random.Generator) -> Motio
 
 
 def misaligned_keyframe(motion: Motion, rng: np.random.Generator) -> Motion:
-    """What the hand does, it does 5 to 9 cm beside or above the place."""
+    """What the hand does, it does 5 to 11 cm beside, above or short of the place."""
+    begins, touches, ends = motion.first("act"), motion.touched, motion.first("hold")
     angle = float(rng.uniform(0.0, 2.0 * np.pi))
-    aside = np.array([np.cos(angle), np.sin(angle), 0.0])
-    off = (np.array([0.0, 0.0, 1.0]) if rng.random() < 0.3 else aside) * rng.uniform(0.05, 0.09)
-    begins, touches = motion.first("act"), motion.touched
+    short = motion.targets[min(touches, ends)] - motion.targets[min(ends, len(motion) - 1)]
+    ways = (
+        np.array([np.cos(angle), np.sin(angle), 0.0]),
+        np.array([0.0, 0.0, 1.0]),
+        short / max(float(np.linalg.norm(short)), 1e-3),
+    )
+    off = ways[int(rng.integers(len(ways)))] * rng.uniform(0.05, 0.11)
     share = np.clip((np.arange(len(motion)) - begins) / max(0.6 * (touches - begins), 1.0), 0, 1)
     return replace(motion, targets=_fading(motion, share[:, None] * off))
 
@@ -94,9 +104,13 @@ def missing_rotation(motion: Motion, rng: np.random.Generator) -> Motion:
 
 
 def wrong_action_sequence(motion: Motion, rng: np.random.Generator) -> Motion:
-    """First the way that should move the object, then the approach to it."""
+    """First the way that should move the object, then the approach to it, or only the descent."""
+    return _descend_last(motion) if rng.random() < 0.5 else _approach_last(motion, rng)
+
+
+def _approach_last(motion: Motion, rng: np.random.Generator) -> Motion:
     begins, ends = motion.first("act"), motion.first("hold")
-    swap = motion.touched + int(rng.integers(-2, 3))
+    swap = int(np.clip(motion.touched + rng.integers(-2, 3), begins, ends))
     order = np.r_[0:begins, swap:ends, begins:swap, ends : len(motion)]
     steps = np.diff(motion.targets, axis=0, prepend=motion.targets[:1])
     return replace(
@@ -104,6 +118,18 @@ def wrong_action_sequence(motion: Motion, rng: np.random.Generator) -> Motion:
         targets=motion.targets[0] + np.cumsum(steps[order], axis=0),
         grips=motion.grips[order],
     )
+
+
+def _descend_last(motion: Motion) -> Motion:
+    begins, ends, leaves = (motion.first(phase) for phase in ("act", "hold", "retreat"))
+    heights = motion.targets[:, 2].copy()
+    low = float(heights[begins : ends + 1].min())
+    high = max(float(heights[begins : ends + 1].max()), low + 0.12)
+    heights[begins:leaves] = np.maximum(heights[begins:leaves], high)
+    heights[begins : begins + 20] = np.linspace(heights[max(begins - 1, 0)], high, 20)
+    down, rest = np.linspace(high, low, 20), len(motion) - leaves - 20
+    heights[leaves:] = np.r_[down, np.linspace(low, motion.targets[-1, 2], rest)]
+    return replace(motion, targets=np.c_[motion.targets[:, :2], heights])
 
 
 EDITS: dict[str, Callable[[Motion, np.random.Generator], Motion]] = {
@@ -116,7 +142,7 @@ EDITS: dict[str, Callable[[Motion, np.random.Generator], Motion]] = {
 CLASSES = tuple(EDITS)
 
 
-def perform_failure(stage: Stage, success: Rollout, kind: str) -> Rollout | None:
+def fail(stage: Stage, success: Rollout, kind: str) -> Rollout | None:
     """The failed twin of an episode: same start, task and length, with the fault ``kind``.
 
     Returns:
@@ -136,3 +162,26 @@ def perform_failure(stage: Stage, success: Rollout, kind: str) -> Rollout | None
         if all(outcome is Outcome.FALSE for outcome in outcomes.values()):
             return replace(success, performance=performance, outcomes=outcomes)
     return None
+
+
+def simulate_failure(stage: Stage, seed: Seed, kind: str, scene: str) -> tuple[Rollout, Rollout]:
+    """A failure of a class and its successful twin, from the first start where the class works.
+
+    Returns:
+        (failure, twin); the failure's ``rejected`` also counts the starts at which it did not fail.
+
+    Raises:
+        ValueError: for a class that makes no sense in the scene.
+        RuntimeError: if no start works, which means the world is broken.
+    """
+    rejected: collections.Counter[str] = collections.Counter()
+    first = 0
+    while first < MAX_ATTEMPTS:
+        success = simulate(stage, seed, scene, first)
+        rejected.update(success.rejected)
+        failure = fail(stage, success, kind)
+        if failure is not None:
+            return replace(failure, rejected=dict(rejected)), success
+        rejected[f"did_not_fail {kind} {success.task.name}"] += 1
+        first = success.attempt + 1
+    raise RuntimeError(f"{kind} in {scene}, {seed}: {dict(rejected)}")

@@ -13,6 +13,12 @@ from .scenes import View
 
 VIEWS = ("exo", "gripper")  # PoV row order: exocentric first
 
+# Rendering costs what there are vertices, seen or not. These parts no camera of ours ever sees,
+_NEVER_SEEN = ("pedestal", "right_arm_base_link", "head", "right_l0")
+# and these the gripper's camera does not.
+_BEHIND_GRIPPER = tuple(f"right_l{number}" for number in range(1, 7))
+_HIDDEN_GROUP, _ARM_GROUP = 5, 3  # of geoms; Meta-World uses 0, 1 and 4
+
 
 def _camera_of(view: View) -> mujoco.MjvCamera:
     camera = mujoco.MjvCamera()
@@ -35,8 +41,14 @@ class Camera:
     def __init__(self, arm: Arm, size: int = PICTURE_SIZE) -> None:
         self._arm = arm
         self._renderer = _make_renderer(arm, size)
-        self._options = mujoco.MjvOption()
-        self._options.sitegroup[:] = 0
+        self._options = [mujoco.MjvOption() for _ in VIEWS]
+        for options, sees_arm in zip(self._options, (1, 0), strict=True):
+            options.sitegroup[:] = 0
+            options.geomgroup[_ARM_GROUP] = sees_arm
+        for names, group in ((_NEVER_SEEN, _HIDDEN_GROUP), (_BEHIND_GRIPPER, _ARM_GROUP)):
+            bodies = [arm.model.body(name).id for name in names]
+            parts = np.isin(arm.model.geom_bodyid, bodies) & (arm.model.geom_group <= 1)
+            arm.model.geom_group[parts] = group
 
     def __enter__(self) -> Camera:
         return self
@@ -61,8 +73,9 @@ class Camera:
         out: list[list[np.ndarray]] = [[] for _ in VIEWS]
         for sample in samples:
             self._arm.show(sample)
-            for row, camera in zip(out, (_camera_of(view), "gripperPOV"), strict=True):
-                self._renderer.update_scene(self._arm.data, camera, self._options)
+            cameras = (_camera_of(view), "gripperPOV")
+            for row, camera, options in zip(out, cameras, self._options, strict=True):
+                self._renderer.update_scene(self._arm.data, camera, options)
                 row.append(self._renderer.render().copy())
             out[1][-1] = np.ascontiguousarray(np.rot90(out[1][-1]))
         return out

@@ -124,13 +124,14 @@ def _why_not(task: Task, outcomes: Mapping[str, Outcome]) -> str | None:
     return None if outcomes[other] is Outcome.FALSE else f"opposite_not_false {task.name}"
 
 
-def simulate(stage: Stage, seed: Seed, scene: str | None = None) -> Rollout:
+def simulate(stage: Stage, seed: Seed, scene: str | None = None, first: int = 0) -> Rollout:
     """The episode of a seed: the first attempt that passes every rule.
 
     Args:
         stage: scenes.
         seed: what to make it of.
         scene: where; None: as `scene_of` the index says.
+        first: attempt to begin with.
 
     Raises:
         ValueError: for an unknown split or stream, or a negative index.
@@ -142,7 +143,7 @@ def simulate(stage: Stage, seed: Seed, scene: str | None = None) -> Rollout:
     arm = stage.arm(scene)
     phrasings = TEST_PHRASINGS if seed.split == "test" else TRAIN_PHRASINGS
     rejected: collections.Counter[str] = collections.Counter()
-    for attempt in range(MAX_ATTEMPTS):
+    for attempt in range(first, first + MAX_ATTEMPTS):
         of_start, of_choice, *of_motions = seed.generators(attempt)
         start = draw_start(SCENES[scene], of_start)
         done: list[tuple[Performance, dict[str, Outcome]]] = []

@@ -108,6 +108,7 @@ _SPECS = (
         sign=-1.0,
         start=(0.055, 0.105),
         stiction=1.0,
+        view=View(lookat=(0.0, 0.72, 0.08), distance=0.75),
     ),
     SceneSpec(
         "door",
@@ -131,7 +132,7 @@ _SPECS = (
         fixture_high=(0.0, 0.87, 0.16),
         joint="window_slide",
         start=(0.07, 0.13),
-        view=View(lookat=(0.0, 0.74, 0.14), azimuth=120.0, distance=0.9),
+        view=View(lookat=(0.0, 0.76, 0.15), azimuth=120.0, distance=0.75),
     ),
     SceneSpec(
         "faucet",
@@ -142,7 +143,7 @@ _SPECS = (
         fixture_high=(0.05, 0.85, 0.0),
         joint="knob_Joint_1",
         start=(-0.25, 0.25),
-        view=View(lookat=(0.0, 0.74, 0.08), azimuth=120.0, distance=0.8),
+        view=View(lookat=(0.0, 0.74, 0.10), azimuth=120.0, distance=0.60),
     ),
     SceneSpec(
         "lock",
@@ -153,7 +154,7 @@ _SPECS = (
         fixture_high=(0.1, 0.85, 0.15),
         joint="body:lock_link",
         start=(0.6, 0.95),
-        view=View(lookat=(0.0, 0.72, 0.16), azimuth=120.0, distance=0.8),
+        view=View(lookat=(0.0, 0.73, 0.17), azimuth=135.0, distance=0.70),
     ),
     SceneSpec(
         "handle",
@@ -165,7 +166,7 @@ _SPECS = (
         joint="body:handle_link",
         start=(-0.06, -0.04),
         stiction=2.0,
-        view=View(lookat=(0.0, 0.72, 0.1)),
+        view=View(lookat=(0.0, 0.71, 0.10), distance=0.62),
     ),
     SceneSpec(
         "handle_side",
@@ -177,7 +178,7 @@ _SPECS = (
         joint="body:handle_link",
         start=(-0.06, -0.04),
         stiction=2.0,
-        view=View(lookat=(-0.15, 0.66, 0.1), azimuth=150.0),
+        view=View(lookat=(-0.13, 0.67, 0.10), azimuth=150.0, distance=0.68),
         hand=((0.02, 0.44, 0.22), (0.16, 0.54, 0.34)),
     ),
     SceneSpec(
@@ -190,7 +191,7 @@ _SPECS = (
         joint="goal_slidey",
         start=(0.09, 0.13),
         stiction=0.2,
-        view=View(lookat=(0.0, 0.70, 0.05)),
+        view=View(lookat=(0.0, 0.74, 0.05), distance=0.68),
     ),
     SceneSpec(
         "coffee",
@@ -202,7 +203,7 @@ _SPECS = (
         obj="obj",
         start=(-0.32, -0.29),
         beside=(-0.04, 0.04),
-        view=View(lookat=(0.0, 0.68, 0.10), distance=0.8),
+        view=View(lookat=(0.0, 0.69, 0.10), distance=0.65),
     ),
     SceneSpec(
         "cylinder",
@@ -213,7 +214,7 @@ _SPECS = (
         start=(-0.05, 0.05),
         beside=(-0.06, 0.06),
         rest=(0.0, 0.62, 0.02),
-        view=View(lookat=(0.0, 0.62, 0.05), distance=0.8),
+        view=View(lookat=(0.0, 0.63, 0.05), distance=0.60),
     ),
     SceneSpec(
         "bins",
@@ -224,7 +225,7 @@ _SPECS = (
         start=(-0.06, 0.06),
         beside=(-0.02, 0.02),
         rest=(0.0, 0.53, 0.02),
-        view=View(lookat=(0.0, 0.64, 0.04), distance=0.8),
+        view=View(lookat=(0.0, 0.66, 0.05), distance=0.65),
     ),
 )
 
