@@ -7,6 +7,7 @@ PyAV knows their time stamps.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +20,7 @@ from ifailsense_ros.core.errors import DataError
 
 CODECS = {
     "h264": ("libx264", {"crf": "18", "g": "2"}),
-    "av1": ("libsvtav1", {"crf": "30", "g": "2", "preset": "12"}),
+    "av1": ("libsvtav1", {"crf": "24", "g": "2", "preset": "8"}),
 }
 """Name -> FFmpeg's encoder and its options. A key frame every two: frames are read singly."""
 
@@ -122,6 +123,7 @@ class VideoWriter:
                 f"{codec} needs an even height and width, not {size[0]}x{size[1]}: use h264"
             )
         self.pixel_format = "yuv444p" if odd else "yuv420p"
+        os.environ.setdefault("SVT_LOG", "1")  # else libsvtav1 tells its settings on stderr
         self._container = av.open(str(path), "w", format="mp4")
         self._stream = self._container.add_stream(encoder, rate=self._fps, options=dict(options))
         self._stream.height, self._stream.width = size

@@ -232,8 +232,10 @@ class _Shard:
 
     def is_large(self) -> bool:
         """Whether a video has reached the size that LeRobot keeps below."""
-        sizes = [files.part(self._video_path(key)).stat().st_size for key in self._cameras]
-        return max(sizes) >= files.VIDEO_MB << 20
+        paths = [files.part(self._video_path(key)) for key in self._cameras]
+        # An encoder may hold back all it was given so far.
+        sizes = [path.stat().st_size for path in paths if path.exists()]
+        return max(sizes, default=0) >= files.VIDEO_MB << 20
 
     def add(self, record: EpisodeRecord, episode: int, first: int, task: int) -> dict[str, Any]:
         """Take an episode.

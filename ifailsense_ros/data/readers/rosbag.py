@@ -8,6 +8,7 @@ episode and its keyframes are those of the live node.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +130,19 @@ class RosbagReader(BaseReader):
     def _bags(self) -> list[Path]:
         if self.path.is_file():
             return [self.path]
-        # A bag without metadata.yaml (its recorder was killed) is found too, and refused by name.
-        marks = ("metadata.yaml", "*.mcap", "*.db3")
-        return sorted({file.parent for mark in marks for file in self.path.rglob(mark)})
+        found, seen = [], set()
+        for folder, below, files in os.walk(self.path, followlinks=True):
+            below.sort()
+            place = os.path.realpath(folder)
+            if place in seen:  # two links to one folder, or a link to a folder above
+                below.clear()
+                continue
+            seen.add(place)
+            # Without its metadata.yaml (the recorder was killed) a bag is refused by name.
+            if any(name == "metadata.yaml" or name.endswith((".mcap", ".db3")) for name in files):
+                below.clear()
+                found.append(Path(folder))
+        return sorted(found)
 
     def _records_of(self, bag: Path) -> Iterator[EpisodeRecord]:
         sidecar = read_sidecar(bag if bag.is_dir() else bag.parent)

@@ -321,6 +321,11 @@ def test_paths(simple_bag: Path, tmp_path: Path) -> None:
     (by_parent,) = RosbagReader(tmp_path)
     assert by_file.stamps_ns == by_folder.stamps_ns == by_parent.stamps_ns
     assert (by_folder.key, by_parent.key) == ("simple/0", "simple/0")
+    links = tmp_path / "deep" / "links"
+    links.mkdir(parents=True)
+    (links / "one").symlink_to(simple_bag)
+    (links / "round").symlink_to(links)
+    assert [r.key for r in RosbagReader(links)] == ["one/0"]
     shutil.rmtree(simple_bag)
     with pytest.raises(DataError, match="no rosbag2 in it"):
         list(RosbagReader(tmp_path))
