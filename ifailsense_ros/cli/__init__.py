@@ -23,12 +23,24 @@ _PASSED_ON = {
         "ifailsense_ros.sim.record_failures",
         "record failures of seven classes, each beside its successful twin",
     ),
+    ("sim", "record-unseen"): (
+        "ifailsense_ros.sim.unseen.record",
+        "record episodes and failures of Meta-World, the unseen world",
+    ),
     ("sim", "render"): ("ifailsense_ros.sim.render_again", "render recorded episodes again"),
+    ("sim", "failure-sheet"): (
+        "ifailsense_ros.sim.failure_sheet",
+        "picture of recorded failures beside their twins",
+    ),
     ("sim", "record-bag"): ("ifailsense_ros.sim.record_bag", "record an episode as a rosbag2"),
     ("data", "build"): ("ifailsense_ros.cli.data:build", "pair expert episodes with instructions"),
     ("data", "show"): ("ifailsense_ros.cli.data:show", "counts, data card and contact sheets"),
     ("data", "check"): ("ifailsense_ros.cli.data:check", "hashes, leaks, balance, pictures"),
     ("data", "export"): ("ifailsense_ros.cli.data_export", "episodes as LeRobot v3 or rosbag2"),
+    ("data", "probe"): (
+        "ifailsense_ros.evaluate.metadata_probe",
+        "can failures be told from their twins by numbers alone?",
+    ),
     ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
     ("evaluate-pairs",): (
         "ifailsense_ros.evaluate.pairs",

@@ -236,7 +236,7 @@ def record(
     return make_shards(jobs, workers=workers, title=settings["split"])
 
 
-def report(summary: Summary, episodes: int) -> str:
+def report(summary: Summary) -> str:
     """What is printed at the end: expert success, rejections, speed, and a table of the tasks."""
     performed = summary.counted("performed")
     rejected: collections.Counter[str] = collections.Counter()
@@ -322,7 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    print(report(summary, args.episodes))
+    print(report(summary))
     print(f"in {folder}")
     return 0
 
