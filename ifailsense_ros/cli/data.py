@@ -44,11 +44,19 @@ def build(argv: Sequence[str]) -> int:
         action="store_true",
         help="add negatives drawn without oracle and feasibility, which do not count",
     )
+    parser.add_argument(
+        "--test-phrasings",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keep N sentences of each task for the test split, where a source has not done so",
+    )
     parser.add_argument("--licence", default="", help="of the data, for the data card")
     args = parser.parse_args(argv)
-    for name in ("keyframes", "pov", "size"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name} {getattr(args, name)}: must be at least 1")
+    for name, least in (("keyframes", 1), ("pov", 1), ("size", 1), ("test_phrasings", 0)):
+        if (value := getattr(args, name)) < least:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} {value}: must be at least {least}")
 
     from ifailsense_ros.data.build import BuildSettings
     from ifailsense_ros.data.build import build as build_data_set
@@ -65,7 +73,13 @@ def build(argv: Sequence[str]) -> int:
         sources=tuple(args.sources),
         shares=shares,
         shape=Shape(args.keyframes, args.pov, args.size),
-        pairs=PairSettings(args.seed, args.balance, args.infeasible, args.unfiltered),
+        pairs=PairSettings(
+            seed=args.seed,
+            balance=args.balance,
+            infeasible=args.infeasible,
+            unfiltered=args.unfiltered,
+            test_phrasings=args.test_phrasings,
+        ),
         keep_going=args.keep_going,
         licence=args.licence,
     )

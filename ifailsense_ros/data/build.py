@@ -212,6 +212,7 @@ def _manifest_rows(catalog: Catalog) -> Iterator[ManifestRow]:
             shard=found["shard"],
             row=found["row"],
             instruction=found["said"],
+            reworded=found["instruction"] != found["recorded"],
             label=bool(found["label"]),
             asked_task=found["asked_task"],
             performed_task=_performed(found),

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS episodes (
     source TEXT NOT NULL, key TEXT NOT NULL, grp TEXT NOT NULL, split TEXT NOT NULL,
     role TEXT NOT NULL, kind TEXT NOT NULL, success INTEGER NOT NULL,
     instruction TEXT NOT NULL, task TEXT NOT NULL, category TEXT NOT NULL, phrasing INTEGER,
+    recorded TEXT NOT NULL, recorded_phrasing INTEGER,
     negative_task TEXT, negative_instruction TEXT, contrast TEXT,
     outcomes TEXT NOT NULL, feasible TEXT, why TEXT NOT NULL, generator TEXT NOT NULL,
     twin TEXT, shard TEXT NOT NULL, row INTEGER NOT NULL, sha TEXT NOT NULL, shuffle REAL NOT NULL,

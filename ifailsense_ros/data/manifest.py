@@ -44,6 +44,7 @@ class ManifestRow:
         shard: ``shards/FILE`` in the data set, or ``storeN/FILE`` in the N-th source.
         row: of the episode in its shard.
         instruction: g.
+        reworded: the episode was recorded under another sentence for the same task.
         label: y: whether the episode carried out the instruction.
         asked_task: the task that g asks for; "" where the source does not say.
         performed_task: the task that was carried out; "" where none was, or it is not known.
@@ -70,6 +71,7 @@ class ManifestRow:
     shard: str
     row: int
     instruction: str
+    reworded: bool
     label: bool
     asked_task: str
     performed_task: str
@@ -89,6 +91,7 @@ class ManifestRow:
 
 _TYPES = {
     "row": pa.int32(),
+    "reworded": pa.bool_(),
     "label": pa.bool_(),
     "contrast": pa.list_(pa.string()),
     "phrasing": pa.int32(),

@@ -34,7 +34,7 @@ from ifailsense_ros.data.negatives import (
     surplus,
     verdict_on,
 )
-from ifailsense_ros.data.splits import unit_hash
+from ifailsense_ros.data.sentences import collect_sentences, keep_apart
 
 MOST_TASKS = 200
 """A category with more tasks has no table of them: its instructions are free text."""
@@ -53,12 +53,14 @@ class PairSettings:
         infeasible: add a negative that was not possible at the start; it does not count.
         unfiltered: add a negative drawn from the whole category, as without oracle and
             feasibility; it does not count.
+        test_phrasings: how many sentences of each task are kept for the test splits alone.
     """
 
     seed: int = 0
     balance: bool = False
     infeasible: bool = False
     unfiltered: bool = False
+    test_phrasings: int = 0
 
 
 def make_pairs(catalog: Catalog, settings: PairSettings) -> None:
@@ -71,7 +73,8 @@ def make_pairs(catalog: Catalog, settings: PairSettings) -> None:
             "WHERE f.spec = episodes.spec AND f.twin = episodes.key)",
             (TWIN_ROLE, EXPERT_ROLE),
         )
-    _collect_sentences(catalog, settings.seed)
+    keep_apart(catalog, settings.test_phrasings, settings.seed)
+    collect_sentences(catalog, settings.seed)
     parts = catalog.rows(
         "SELECT DISTINCT source, split FROM episodes WHERE role = ? ORDER BY source, split",
         EXPERT_ROLE,
@@ -81,25 +84,6 @@ def make_pairs(catalog: Catalog, settings: PairSettings) -> None:
         if settings.balance:
             _leave_out_surplus(catalog, source, split)
     _label_failures(catalog)
-
-
-def _collect_sentences(catalog: Catalog, seed: int) -> None:
-    """What is said for each task in each split, and how often it is owed as a negative."""
-    catalog.db.create_function("tie", 1, lambda text: unit_hash(str(seed), "tie", text))
-    count = "SUM(CASE WHEN why = '' THEN 1 ELSE 0 END)"
-    with catalog.db:
-        for task, instruction, sign in (
-            ("task", "instruction", ""),
-            ("negative_task", "negative_instruction", "-"),
-        ):
-            catalog.db.execute(
-                f"INSERT INTO sentences SELECT source, split, {task}, MIN(category), "
-                f"COALESCE(MIN(phrasing), -1), {instruction}, {sign}{count}, tie({instruction}) "
-                f"FROM episodes WHERE role = ? AND {task} IS NOT NULL "
-                f"GROUP BY source, split, {task}, {instruction} ORDER BY 1, 2, 3, 6 "
-                "ON CONFLICT DO UPDATE SET owed = owed + excluded.owed",
-                (EXPERT_ROLE,),
-            )
 
 
 @dataclass(frozen=True)

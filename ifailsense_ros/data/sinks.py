@@ -117,6 +117,8 @@ class Entries:
             "task": record.task,
             "category": record.category,
             "phrasing": record.phrasing,
+            "recorded": record.instruction,
+            "recorded_phrasing": record.phrasing,
             "negative_task": negative.task if negative else None,
             "negative_instruction": negative.instruction if negative else None,
             "contrast": None,

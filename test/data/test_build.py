@@ -204,6 +204,30 @@ def test_where_every_instruction_is_a_task_of_its_own_negatives_are_a_permutatio
     assert all(r.contrast == () and r.asked_task != r.performed_task for r in rows if not r.label)
 
 
+def test_sentences_kept_for_the_test_are_said_nowhere_else(tmp_path: Path) -> None:
+    shares = Shares.parse("train=0.5,validation=0.2,test=0.3")
+    asked = PairSettings(test_phrasings=1)
+    rows = list(built(tmp_path / "a", FakeReader(210), shares=shares, pairs=asked).rows())
+    said = {
+        test: {(r.asked_task, r.instruction) for r in rows if (r.split == "test") == test}
+        for test in (True, False)
+    }
+    assert not said[True] & said[False]
+    for task in {row.asked_task for row in rows}:
+        assert [sum(t == task for t, _ in said[test]) for test in (True, False)] == [1, 2]
+    recorded = {f"episode {n}": record(n) for n in range(210)}
+    for row in (row for row in rows if row.label):
+        made = recorded[row.key]
+        assert row.asked_task == made.task
+        assert row.reworded == (row.instruction != made.instruction)
+        assert row.instruction == sentence(made.task, row.phrasing)
+    assert 0.2 < sum(row.reworded for row in rows) / len(rows) < 0.7
+    # Of three sentences a task none can be kept when three are asked for.
+    asked = PairSettings(test_phrasings=3)
+    rows = list(built(tmp_path / "b", FakeReader(210), shares=shares, pairs=asked).rows())
+    assert not any(row.reworded for row in rows)
+
+
 # --- failures and given labels
 
 
