@@ -22,6 +22,9 @@ from ifailsense_ros.data.tally import Tally
 MOST_Z = 4.0
 """A fair coin's counts are farther apart than this once in 16,000 times."""
 
+FEW = 30
+"""Shares of fewer negatives than that are not judged."""
+
 _TEST = "split LIKE 'test%'"
 _TRAINING = "split LIKE 'train%'"
 
@@ -264,12 +267,16 @@ def _balance(tally: Tally, rule: str, queries: Sequence[str]) -> Finding:
 
 def _hard(tally: Tally) -> Finding:
     shares = [
-        (name, hard / known)
+        (name, hard / known, known)
         for name, hard, known in tally.ask(
             "SELECT source || ' ' || split, SUM(attributes = 1), COUNT(*) FROM rows "
             "WHERE counted AND kind = 'semantic' AND attributes > 0 GROUP BY source, split"
         )
     ]
-    breaches = [f"{name}: only {share:.2f} are hard" for name, share in shares if share < 0.5]
-    text = ", ".join(f"{name} {share:.2f}" for name, share in shares) or "not known"
+    breaches = [
+        f"{name}: only {share:.2f} are hard"
+        for name, share, known in shares
+        if share < 0.5 and known >= FEW
+    ]
+    text = ", ".join(f"{name} {share:.2f}" for name, share, _ in shares) or "not known"
     return _finding("hard negatives", breaches, f"share that differs in one attribute: {text}")
