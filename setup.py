@@ -44,7 +44,13 @@ EXTRAS = {
     "unseen": ["metaworld==3.1.1", "mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     "train": ["tqdm>=4.60", "pyarrow>=15", "scipy>=1.10"],  # and data sets, evaluation
     "readers": ["h5py>=3.8", "pyarrow>=15"],  # data sets of others: DROID, parquet rows
-    "test": ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.100", "psutil>=5.9"],
+    "test": [
+        "pytest>=8",
+        "pytest-timeout>=2.2",
+        "hypothesis>=6.100",
+        "psutil>=5.9",
+        "py-trees>=2.2",
+    ],
 }
 EXTRAS["dev"] = [*EXTRAS["test"], "ruff>=0.6", "pre-commit>=3.5"]
 
