@@ -203,7 +203,7 @@ _SPECS = (
         obj="obj",
         start=(-0.32, -0.29),
         beside=(-0.04, 0.04),
-        view=View(lookat=(0.0, 0.69, 0.10), distance=0.65),
+        view=View(lookat=(0.0, 0.73, 0.12), distance=0.75),
     ),
     SceneSpec(
         "cylinder",
