@@ -43,7 +43,7 @@ EXTRAS = {
     "sim": ["mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     "unseen": ["metaworld==3.1.1", "mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     "train": ["tqdm>=4.60", "pyarrow>=15", "scipy>=1.10"],  # and data sets, evaluation
-    "readers": ["h5py>=3.8", "pyarrow>=15"],  # data sets of others: DROID, parquet rows
+    "readers": ["av>=12", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.2",
