@@ -128,14 +128,14 @@ def _line(values: Sequence[object]) -> str:
 def contact_sheet(
     data: DataSet, tally: Tally, per_category: int = 2, zoom: int = 2, columns: int = 2
 ) -> np.ndarray:
-    """Montages with their instructions: some of each category and each class of failure.
+    """Montages with their instructions: of each category, and failures of each class with twins.
 
     Which ones is decided by the pairs' names, so nobody chose them.
 
     Args:
         data: the data set.
         tally: of the same.
-        per_category: episodes of each category, and of each class of failure.
+        per_category: expert episodes of each category.
         zoom: picture pixels per pixel of a cell.
         columns: montages beside each other.
 
@@ -145,26 +145,10 @@ def contact_sheet(
     Raises:
         DataError: no pair counts, or a shard cannot be read.
     """
-    chosen = tally.ask(
-        "SELECT shard, row, category, kind, instruction FROM (SELECT *, ROW_NUMBER() OVER ("
-        "PARTITION BY category, kind ORDER BY pair_id) AS place FROM rows "
-        "WHERE counted AND kind != 'semantic' AND (kind != 'positive' OR pairing != 'twins')) "
-        "WHERE place <= ? ORDER BY kind != 'positive', kind, category, pair_id",
-        per_category,
-    )
     tiles = []
-    for shard, number, category, kind, instruction in chosen:
+    for shard, number, title, texts in _chosen(tally, per_category):
         row = read_shard(data.shard(shard))[number]
-        wrong = tally.ask(
-            "SELECT instruction, contrast FROM rows WHERE shard = ? AND row = ? "
-            "AND kind = 'semantic' AND counted",
-            shard,
-            number,
-        )
-        said = "+ " if kind == "positive" else "- "
-        texts = [f"{category}: {kind}", said + instruction]
-        texts += [f"- {text}   ({contrast or 'contrast not known'})" for text, contrast in wrong]
-        tiles.append(_tile(row, texts, zoom))
+        tiles.append(_tile(row, [title, *texts], zoom))
     if not tiles:
         raise DataError(f"{data.folder}: no pair counts, so there is nothing to show")
     height = max(tile.shape[0] for tile in tiles)
@@ -174,6 +158,38 @@ def contact_sheet(
         top, left = place // columns * height, place % columns * width
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return sheet
+
+
+def _chosen(tally: Tally, per_category: int) -> Iterator[tuple[str, int, str, list[str]]]:
+    """Shard, row, title and lines of text of each tile."""
+    first = (
+        "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY {group} ORDER BY pair_id) "
+        "AS place FROM rows WHERE counted AND {which}) WHERE place <= ? ORDER BY {group}, pair_id"
+    )
+    columns = "shard, row, category, kind, instruction"
+    good = first.format(group="category", which="label AND pairing != 'twins'")
+    for shard, row, category, _, instruction in tally.ask(
+        f"SELECT {columns} FROM ({good})", per_category
+    ):
+        wrong = tally.ask(
+            "SELECT instruction, contrast FROM rows WHERE shard = ? AND row = ? "
+            "AND kind = 'semantic' AND counted",
+            shard,
+            row,
+        )
+        texts = [f"- {text}   ({contrast or 'contrast not known'})" for text, contrast in wrong]
+        yield shard, row, category, [f"+ {instruction}", *texts]
+    bad = first.format(group="kind", which="NOT label AND kind != 'semantic'")
+    for shard, row, category, kind, instruction, source, twin in tally.ask(
+        f"SELECT {columns}, source, twin FROM ({bad})", 1
+    ):
+        yield shard, row, f"{category}: {kind}", [f"- {instruction}"]
+        for place in tally.ask(
+            "SELECT shard, row FROM rows WHERE source = ? AND key = ? AND label AND counted",
+            source,
+            twin,
+        ):
+            yield (*place, f"{category}: the success beside it", [f"+ {instruction}"])
 
 
 def _tile(row: EpisodeRow, texts: Sequence[str], zoom: int) -> np.ndarray:

@@ -62,11 +62,11 @@ def test_numbers_of_the_card_add_up(data: DataSet) -> None:
 
 def test_sheet_has_a_tile_for_every_category_and_failure(data: DataSet) -> None:
     tally = Tally([data])
-    sheet = contact_sheet(data, tally, per_category=1, zoom=1, columns=3)
+    sheet = contact_sheet(data, tally, per_category=1, zoom=1, columns=4)
     assert sheet.dtype == np.uint8
     tile = (2 * CELL + 60 + 12, 4 * CELL + 12)
-    assert sheet.shape == (tile[0], 3 * tile[1], 3)
-    for column in range(3):
+    assert sheet.shape == (tile[0], 4 * tile[1], 3)
+    for column in range(4):  # two categories, the failure, its twin
         montage = sheet[60 : 60 + 2 * CELL, column * tile[1] : column * tile[1] + 4 * CELL]
         assert (montage < 250).any(axis=2).mean() > 0.99
     assert contact_sheet(data, tally, per_category=2, zoom=2, columns=2).shape[0] > 2 * tile[0]
