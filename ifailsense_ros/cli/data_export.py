@@ -27,16 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         ConfigError, DataError: a mistake in what the user gave.
     """
     args = _parser().parse_args(argv)
-    from tqdm import tqdm
-
+    from ifailsense_ros.data.export.common import export_all
     from ifailsense_ros.data.readers import open_reader
 
     reader = open_reader(args.source, args.keep_going)
     export = _export(args)
-    exported = 0
-    with tqdm(export.run(reader), desc=f"export to {args.out}", unit="episode") as bar:
-        for _ in bar:
-            exported += 1
+    exported = export_all(export, reader)
     print(f"{args.out}: {exported} episodes more")
     if getattr(export, "uneven", 0):
         print(

@@ -4,12 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
 
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.records import EpisodeRecord, Problem
 
 _BATCH = 32
+
+
+class Export(Protocol):
+    """Writes records to a folder.
+
+    Attributes:
+        folder: where.
+        problems: what was left out.
+    """
+
+    folder: Path
+    problems: list[Problem]
+
+    def run(self, records: Iterable[EpisodeRecord]) -> Iterator[EpisodeRecord]:
+        """Export records; yields each that is new."""
+        ...
+
+
+def export_all(export: Export, records: Iterable[EpisodeRecord]) -> int:
+    """Run an export with a progress bar; returns the number of new episodes."""
+    with tqdm(export.run(records), desc=f"export to {export.folder}", unit="episode") as bar:
+        return sum(1 for _ in bar)
 
 
 def all_frames(record: EpisodeRecord) -> Iterator[Keyframe]:
