@@ -16,6 +16,7 @@ from ifailsense_ros.core.errors import DataError
 from ifailsense_ros.data.episode_store import EpisodeRow, shard_path, write_shard
 from ifailsense_ros.data.failure_classes import INCOMPLETE_GRASP, WRONG_TARGET_OBJECT
 from ifailsense_ros.evaluate.metadata_probe import (
+    ALL_CONTROL,
     AT_CHANCE,
     features_of,
     main,
@@ -65,7 +66,7 @@ def fair(row: EpisodeRow, kind: str = INCOMPLETE_GRASP) -> EpisodeRow:
 def test_a_fair_set_stays_at_chance() -> None:
     rows = [r for i in range(60) for r in (expert(i), fair(expert(i)))]
     results = probe_failures(rows)
-    assert set(results) == {INCOMPLETE_GRASP, "control failures"}
+    assert set(results) == {INCOMPLETE_GRASP, ALL_CONTROL}
     for name in AT_CHANCE:
         low, high = results[INCOMPLETE_GRASP][name].interval
         assert low <= 0.5 <= high
@@ -78,7 +79,7 @@ def test_a_fair_set_stays_at_chance() -> None:
     ("leak", "where"),
     [
         (lambda r: replace(r, duration_s=r.duration_s + 9.0), "timing"),
-        (lambda r: replace(r, images=tuple(d + b"\0" * 900 for d in r.images)), "totals"),
+        (lambda r: replace(r, images=tuple(d + b"\0" * 900 for d in r.images)), "exo"),
         (lambda r: replace(r, images=(r.images[0] + b"\0" * 900, *r.images[1:])), "start"),
     ],
 )
@@ -87,7 +88,7 @@ def test_a_leak_is_found(leak, where: str, tmp_path: Path, capsys) -> None:
     assert probe_failures(rows)[INCOMPLETE_GRASP][where].interval[0] > 0.7
     write_shard(shard_path(tmp_path, "dev", 0, 40), rows)
     assert main(["--data", str(tmp_path), "--out", str(tmp_path / "probe.json")]) == 1
-    assert f"{INCOMPLETE_GRASP} by {where}" in capsys.readouterr().err
+    assert f"{ALL_CONTROL} by {where}" in capsys.readouterr().err
     assert (tmp_path / "probe.json").exists()
 
 
@@ -109,7 +110,8 @@ def test_numbers_of_an_episode() -> None:
     assert {name: len(values) for name, values in numbers.items()} == {
         "timing": 6,
         "start": 4,
-        "totals": 3,
+        "exo": 3,
+        "both": 3,
         "per_picture": 16,
     }
 
