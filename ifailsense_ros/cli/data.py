@@ -32,6 +32,12 @@ def build(argv: Sequence[str]) -> int:
     parser.add_argument("--size", type=int, default=224, help="pixels of a stored picture")
     parser.add_argument("--keep-going", action="store_true", help="list problems, do not stop")
     parser.add_argument(
+        "--experts",
+        action="store_true",
+        help="episodes without a label are successes; where no task is named, each instruction is "
+        "a task of its own",
+    )
+    parser.add_argument(
         "--balance",
         action="store_true",
         help="leave out what keeps a task from being asked for equally often with either label",
@@ -81,6 +87,7 @@ def build(argv: Sequence[str]) -> int:
             test_phrasings=args.test_phrasings,
         ),
         keep_going=args.keep_going,
+        experts=args.experts,
         licence=args.licence,
     )
     command = ["ifailsense", "data", "build", *argv]

@@ -64,6 +64,8 @@ class BuildSettings:
         shape: of the stored pictures.
         pairs: how pairs are made.
         keep_going: list what cannot be used instead of stopping.
+        experts: episodes without a label are expert episodes, and their instruction is their task
+            where none is named.
         licence: of the data, for the data card.
     """
 
@@ -72,6 +74,7 @@ class BuildSettings:
     shape: Shape = field(default_factory=lambda: Shape(4, 2, 224))
     pairs: PairSettings = field(default_factory=PairSettings)
     keep_going: bool = False
+    experts: bool = False
     licence: str = ""
 
 
@@ -137,7 +140,8 @@ def _make(
                 settings.shape,
                 settings.shares,
                 settings.pairs.seed,
-                settings.keep_going,
+                keep_going=settings.keep_going,
+                experts=settings.experts,
             )
         catalog.index()
         _refuse_empty(catalog, settings)
@@ -170,9 +174,11 @@ def _stores(sources: Sequence[Source]) -> list[list[list[Any]]]:
 def _refuse_empty(catalog: Catalog, settings: BuildSettings) -> None:
     there = {name for (name,) in catalog.rows("SELECT DISTINCT split FROM episodes")}
     if not there:
+        first = next(catalog.rows("SELECT place, what FROM problems ORDER BY rowid"), None)
+        because = "" if first is None else f", the first: {first['place']}: {first['what']}"
         raise DataError(
             f"{', '.join(settings.sources)}: no episode that can be used; "
-            f"{catalog.count('problems')} problems"
+            f"{catalog.count('problems')} problems{because}"
         )
     wanted = {name for name, _ in settings.shares.parts} if settings.shares else set()
     if missing := sorted(wanted - there):

@@ -5,7 +5,7 @@ Whatever cannot be used is a DataError, or with `keep_going` a line in the list 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ifailsense_ros.core.errors import DataError
 from ifailsense_ros.data.catalog import Catalog
 from ifailsense_ros.data.readers.store import StoreReader
-from ifailsense_ros.data.records import EpisodeReader, EpisodeRecord, Problem
+from ifailsense_ros.data.records import EXPERT, EpisodeReader, EpisodeRecord, Problem
 from ifailsense_ros.data.sinks import Entries, OwnShards, Shape, StoreShards
 from ifailsense_ros.data.splits import Shares
 
@@ -53,7 +53,9 @@ def read_source(
     shape: Shape,
     shares: Shares | None,
     seed: int,
+    *,
     keep_going: bool,
+    experts: bool,
 ) -> None:
     """Take all episodes of a source into the catalog, with a progress bar.
 
@@ -65,6 +67,7 @@ def read_source(
         shares: of the splits; None keeps the splits of an episode store.
         seed: of the splits and of the order in which pairs are drawn.
         keep_going: list what cannot be used instead of raising.
+        experts: episodes without a label are expert episodes.
 
     Raises:
         DataError: something cannot be read, or lacks what a label needs.
@@ -76,7 +79,8 @@ def read_source(
     else:
         sink = OwnShards(catalog, entries, folder, shape)
     bar = tqdm(source.reader, desc=source.spec, unit="episode", mininterval=1)
-    for position, record in enumerate(bar):
+    for position, found in enumerate(bar):
+        record = _as_expert(found) if experts and found.success is None else found
         try:
             known = catalog.position_of(source.number, record.key)
             if known is None:
@@ -95,6 +99,12 @@ def read_source(
         _note_all(catalog, source)
     _note_all(catalog, source)
     sink.finish()
+
+
+def _as_expert(record: EpisodeRecord) -> EpisodeRecord:
+    """An episode without a label as an expert's; where no task is named, the instruction is it."""
+    task = record.task or " ".join(record.instruction.lower().rstrip(" .").split())
+    return replace(record, kind=EXPERT, success=True, task=task)
 
 
 def _note_all(catalog: Catalog, source: Source) -> None:

@@ -71,7 +71,9 @@ def _role_of(record: EpisodeRecord) -> str:
                 )
         return EXPERT_ROLE
     if record.success is None:
-        raise DataError(f"{where}: whether it succeeded is not said; add a label")
+        raise DataError(
+            f"{where}: whether it succeeded is not said; add a label, or give --experts"
+        )
     return FAILURE_ROLE if record.twin else GIVEN_ROLE
 
 
@@ -200,7 +202,7 @@ class OwnShards:
 
     def add(self, record: EpisodeRecord, position: int) -> None:
         split = self._entries.split_of(record, None)
-        held = self._held.setdefault(split, [])
+        held = self._held.get(split, [])
         if any(entry["key"] == record.key for _, entry in held):
             raise DataError(
                 f"{record.source} {record.key}: the key occurs twice; the reader must give each "
@@ -211,6 +213,7 @@ class OwnShards:
         row = row_of(record, self._shape, split, self._catalog.next_index(split) + len(held))
         entry["sha"] = hash_pictures(row.images)
         held.append((row, entry))
+        self._held[split] = held
         if len(held) == SHARD_EPISODES:
             self._write(split)
 

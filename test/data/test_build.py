@@ -393,6 +393,29 @@ def test_problems_stop_the_build_or_are_listed(tmp_path: Path) -> None:
     assert len(by_episode(list(made.rows()))) == 17
 
 
+def test_a_split_of_which_nothing_can_be_used(tmp_path: Path) -> None:
+    def make(index: int):
+        return record(index, success=None, kind="")
+
+    with pytest.raises(DataError, match="3 problems, the first: fake episode 0: whether"):
+        built(tmp_path, FakeReader(3, make), keep_going=True)
+
+
+def test_unlabelled_episodes_are_experts_if_the_user_says_so(tmp_path: Path) -> None:
+    def make(index: int):
+        text = f"Put  thing {index % 5} away."
+        known = {"success": None, "kind": "", "outcomes": {}, "feasible": None, "phrasing": None}
+        return record(index * 7, task="", instruction=text, **known)
+
+    rows = list(built(tmp_path, FakeReader(20, make), experts=True).rows())
+    assert Counter((r.kind, r.label, r.counted) for r in rows) == {
+        ("positive", True, True): 20,
+        ("semantic", False, True): 20,
+    }
+    assert {r.performed_task for r in rows} == {f"put thing {n} away" for n in range(5)}
+    assert all(r.asked_task != r.performed_task for r in rows if not r.label)
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
