@@ -32,6 +32,14 @@ _PASSED_ON = {
         "ifailsense_ros.sim.failure_sheet",
         "picture of recorded failures beside their twins",
     ),
+    ("sim", "contact-sheet"): (
+        "ifailsense_ros.sim.contact_sheet",
+        "picture of episodes as the detector sees them, or an exam with a key",
+    ),
+    ("sim", "check-experts"): (
+        "ifailsense_ros.sim.check_experts",
+        "how often the experts succeed, task by task",
+    ),
     ("sim", "record-bag"): ("ifailsense_ros.sim.record_bag", "record an episode as a rosbag2"),
     ("data", "build"): ("ifailsense_ros.cli.data:build", "pair expert episodes with instructions"),
     ("data", "show"): ("ifailsense_ros.cli.data:show", "counts, data card and contact sheets"),

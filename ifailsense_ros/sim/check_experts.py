@@ -1,4 +1,4 @@
-"""How good the experts are: ``python -m ifailsense_ros.sim.check_experts --scenes 100``.
+"""How good the experts are: ``ifailsense sim check-experts --scenes 100``.
 
 Every task is tried in every scene where it is feasible; states only, needs no OpenGL.
 """
@@ -10,6 +10,7 @@ import collections
 import sys
 
 import numpy as np
+from tqdm import tqdm
 
 from .experts import plan_for
 from .feasibility import is_feasible
@@ -28,7 +29,7 @@ def check(
     another task came true as well (``also``)."""
     world = World()
     counts: dict[str, collections.Counter[str]] = {t: collections.Counter() for t in tasks}
-    for number in range(scenes):
+    for number in tqdm(range(scenes), unit="scene", file=sys.stderr):
         scene = draw_scene(np.random.default_rng([_SEED, number]))
         for place, (name, task) in enumerate(TASKS.items()):
             if name not in tasks or not is_feasible(task, state_of_scene(scene)):
@@ -47,7 +48,9 @@ def check(
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; prints one line per task, as rows of a Markdown table."""
-    parser = argparse.ArgumentParser(prog="check_experts", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="ifailsense sim check-experts", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     args = parser.parse_args(arguments)

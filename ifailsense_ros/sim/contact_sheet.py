@@ -1,4 +1,4 @@
-"""Look at episodes: ``python -m ifailsense_ros.sim.contact_sheet --split dev --out sheet.png``.
+"""Look at episodes: ``ifailsense sim contact-sheet --split dev --out sheet.png``.
 
 Each episode is its montage (rows: exocentric, wrist; columns: keyframes) at the cell size the
 detector sees, enlarged without smoothing, under the instruction it carries out and the one it does
@@ -65,7 +65,9 @@ def exam_entry(setup: Setup) -> dict[str, str | int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="contact_sheet", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="ifailsense sim contact-sheet", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--split", default="dev", choices=sorted(SPLITS))
     parser.add_argument("--seed", type=int, default=0, help="base seed")
     parser.add_argument("--first", type=int, default=0, help="index of the first episode")
@@ -103,14 +105,14 @@ def main(arguments: list[str] | None = None) -> int:
         args.look = level_name(args.look)
         sheets, key = _sheets(args)
     except (ConfigError, ValueError) as error:
-        print(f"contact_sheet: {error}", file=sys.stderr)
+        print(f"sim contact-sheet: {error}", file=sys.stderr)
         return 2
     while len(sheets) % args.columns:
         sheets.append(np.full_like(sheets[0], 255))
     rows = [np.hstack(sheets[k : k + args.columns]) for k in range(0, len(sheets), args.columns)]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.out), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
-        print(f"contact_sheet: cannot write {args.out}", file=sys.stderr)
+        print(f"sim contact-sheet: cannot write {args.out}", file=sys.stderr)
         return 2
     if args.blind:
         with args.blind.open("w", newline="") as file:

@@ -28,7 +28,9 @@ pause    wait, before any step, in half of the plans
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -67,6 +69,7 @@ from .tasks import Task
 
 Plan = list[Waypoint]
 Point = tuple[float, float, float]
+_Way = TypeVar("_Way")
 
 _CLEAR = 0.11  # height (m) above an object at which the hand approaches and leaves
 _TURN_HEIGHT = 0.065  # rise at which a block is turned: above its neighbours
@@ -166,7 +169,7 @@ def _bring(
     ]
 
 
-def _one_of(rng: np.random.Generator, ways: list) -> object:
+def _one_of(rng: np.random.Generator, ways: Sequence[_Way]) -> _Way:
     if not ways:
         raise ValueError("the task is not feasible in this state")
     return ways[int(rng.integers(len(ways)))]
