@@ -59,7 +59,8 @@ def read_rows(path: Path, group: int, columns: Sequence[str]) -> Any:
     """
     with open_parquet(path) as file:
         try:
-            return file.read_row_group(group, columns=list(columns))
+            # So little work that waiting for Arrow's threads would take longer.
+            return file.read_row_group(group, columns=list(columns), use_threads=False)
         except _ARROW_ERRORS as error:
             raise DataError(
                 f"{path}: row group {group} is damaged ({one_line(error)}); download it again"

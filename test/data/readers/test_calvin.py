@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ifailsense_ros.core.errors import DataError
@@ -179,6 +179,7 @@ plain = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(plain)
 def test_safe_npy_reads_what_numpy_wrote(tmp_path_factory: Any, content: object) -> None:
     path = tmp_path_factory.mktemp("npy") / "a.npy"
