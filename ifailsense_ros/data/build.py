@@ -110,6 +110,10 @@ def build(
         return made
     try:
         summary = _make(settings, folder, sources, identity, command)
+    except sqlite3.OperationalError as error:
+        raise DataError(
+            f"{folder / WORKING}: {error}; is another build at work there, or the disk full?"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise DataError(
             f"{folder / WORKING}: damaged ({error}); delete it and build again"

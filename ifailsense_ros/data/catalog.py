@@ -88,10 +88,12 @@ class Catalog:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(path)
+        self.db = sqlite3.connect(path, timeout=0)
         self.db.row_factory = sqlite3.Row
         # A build can be repeated: surviving a power cut is not worth an fsync a shard.
         self.db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;" + _TABLES)
+        # Two builds in one folder would write over each other's shards.
+        self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
 
     def close(self) -> None:
         """Let go of the file."""

@@ -467,6 +467,16 @@ def test_a_damaged_working_file_is_one_clear_error(tmp_path: Path) -> None:
         built(tmp_path, FakeReader(60))
 
 
+def test_two_builds_in_one_folder_do_not_meet(tmp_path: Path) -> None:
+    def make(index: int):
+        if index == 3:
+            with pytest.raises(DataError, match="is another build at work there"):
+                built(tmp_path, FakeReader(10))
+        return record(index)
+
+    assert len(list(built(tmp_path, FakeReader(10, make)).rows())) == 20
+
+
 # --- splits, pictures, stores
 
 
