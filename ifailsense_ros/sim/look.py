@@ -9,7 +9,7 @@ import numpy as np
 # Exocentric camera, opposite the robot.
 CAMERA_POSITION = (1.075, 0.0, 0.665)
 CAMERA_TARGET = (0.510, 0.0, 0.0)
-CAMERA_FOV = 41.0
+CAMERA_FOV = 40.0
 
 LEVELS = ("fixed", "mild", "strong")
 TABLE_TEXTURES = ("plain", "checker", "shaded", "grain")
