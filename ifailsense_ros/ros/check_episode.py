@@ -170,7 +170,8 @@ class CheckEpisodeServer:
         if wanted is not None and wanted != running and self._is_over(wanted):
             return ""
         if running is None:
-            return "END_NOW, but no episode is running" if goal.end_condition == 0 else ""
+            ends_now = goal.end_condition == Goal.END_NOW
+            return "END_NOW, but no episode is running" if ends_now else ""
         if wanted not in (None, running):
             return f"another episode is running ({running})"
         said = normalise_instruction(goal.instruction)

@@ -92,5 +92,7 @@ class Heartbeat:
                     hardware_id="ifailsense_ros",
                 )
             )
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(message)
+        # The context goes first when the process is ended by force.
+        if self._node.context.ok():
+            message.header.stamp = self._node.get_clock().now().to_msg()
+            self._publisher.publish(message)

@@ -147,11 +147,13 @@ class MonitorNode(LifecycleNode):
 
     def settle(self) -> None:
         """The process ends: whatever is open becomes UNKNOWN, SHUT_DOWN, and that is heard."""
-        if self._monitoring is not None:
-            self._monitoring.shut_down()
-        if self._detector is not None:
-            self._detector.close()
-        self._heartbeat.stop()
+        try:
+            if self._monitoring is not None:
+                self._monitoring.shut_down()
+        finally:
+            if self._detector is not None:
+                self._detector.close()
+            self._heartbeat.stop()
 
     # --- life cycle -----------------------------------------------------------------------------
 
@@ -206,6 +208,7 @@ class MonitorNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """A transition failed in an unforeseen way: back to before `configure`."""
+        self._autostart = False  # it would fail again
         with contextlib.suppress(Exception):
             if self._monitoring is not None:
                 self._monitoring.deactivate()
@@ -285,7 +288,7 @@ class MonitorNode(LifecycleNode):
 
     def _statuses(self) -> list[DiagnosticStatus]:
         name, monitoring = self.get_fully_qualified_name()[1:], self._monitoring
-        static = {"device": self._declared.values["device"]}
+        static = {"device": self.get_parameter("device").value}
         waiting = monitoring.episodes_waiting if monitoring else 0
         return [
             diagnostics.lifecycle_status(name, self.life, self.refusal),

@@ -75,7 +75,7 @@ class Monitoring:
             "cameras": POV_NAMES[: m.num_pov],
         }
         self._tracker = Tracker(self._settings(values), shrink=self._shrink)
-        self._tracker.deactivate(time.monotonic_ns())
+        self._tracker.deactivate(time.monotonic_ns())  # until `activate`
         self._intake = Intake(
             self._tracker,
             make_synchronizer(

@@ -91,7 +91,6 @@ PARAMETERS: dict[str, Parameter] = {
         _s(_DEFAULTS.detector_start_timeout_ns),
         "Seconds the detector may take to load.",
         (0.1, 3600.0),
-        change=Change.AT_ONCE,
     ),
     "queue_size": Parameter(
         _DEFAULTS.queue_size,
