@@ -12,7 +12,6 @@ docs/readers.md)::
 from __future__ import annotations
 
 import zipfile
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -145,7 +144,9 @@ def _read_frame(path: Path) -> tuple[np.ndarray, ...]:
                 views.append(arrays[name])
     except FileNotFoundError:
         raise DataError(f"{path}: is missing; copy the data set again") from None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes fail in any of many ways inside NumPy and zipfile
         field = _CAMERAS[len(views)] if len(views) < len(_CAMERAS) else "the file"
         raise DataError(
             f"{path}: {field} cannot be read ({one_line(error)}); copy the data set again"
@@ -166,7 +167,7 @@ def _read_recordings(path: Path) -> list[tuple[int, int]]:
         raise DataError(
             f"{path}: is missing; without it, frames of one recording would get into several splits"
         ) from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # as above
         raise DataError(
             f"{path}: cannot be read ({one_line(error)}); copy the data set again"
         ) from error

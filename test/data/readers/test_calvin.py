@@ -332,6 +332,11 @@ def test_corrupt_split_does_not_hide_the_other(calvin: Path) -> None:
     reader = CalvinReader(calvin, keep_going=True)
     assert [r.task for r in reader] == ["open_drawer"]
     assert len(reader.problems) == 1
+    # A header cut inside a bracket: NumPy lets the tokenizer's error through.
+    path = calvin / "training" / "ep_start_end_ids.npy"
+    path.write_bytes(path.read_bytes().replace(b"), }", b"    "))
+    with pytest.raises(DataError, match=r"ep_start_end_ids\.npy: cannot be read"):
+        list(CalvinReader(calvin))
 
 
 @pytest.mark.parametrize("field", ["ann", "task"])
