@@ -23,7 +23,6 @@ from typing import Any
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.episode_store import (
     EpisodeRow,
-    list_shards,
     read_notes,
     shard_path,
     shard_range,
@@ -104,7 +103,7 @@ def _run(job: Job) -> tuple[Job, Made]:
 
 
 def _same_start(job: Job) -> list[Path]:
-    return [p for p in list_shards(job.folder, job.split) if shard_range(p)[0] == job.first]
+    return sorted(job.folder.glob(f"{job.split}-{job.first:06d}-*.parquet"))
 
 
 def _finished(job: Job) -> Path | None:

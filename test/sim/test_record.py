@@ -269,6 +269,9 @@ def test_pictures_made_again_are_the_same_bytes_or_of_another_size(tmp_path: Pat
 def test_sheet_of_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = settings_of("dev", size=32)
     record_failures(tmp_path / "set", 1, small, kinds=(WRONG_ACTION_SEQUENCE,))
+    twin, failure = read_episodes(tmp_path / "set")
+    assert [a == b for a, b in zip(twin.images, failure.images, strict=True)][::4] == [True, True]
+    assert twin.images != failure.images
     command = ["--data", str(tmp_path / "set"), "--out", str(tmp_path / "sheet.png")]
     assert failure_sheet(command) == 0
     picture = cv2.imread(str(tmp_path / "sheet.png"))
