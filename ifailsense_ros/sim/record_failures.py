@@ -32,6 +32,7 @@ from .tasks import TASKS
 
 MOST_PER_CLASS = 10_000
 SHARD_PAIRS = 25
+_MOST_SCENES = 500  # given up for one pair, before that counts as a broken world
 
 
 def first_index(kind: str) -> int:
@@ -45,11 +46,15 @@ def kind_of_index(index: int) -> str:
 
 
 def make_pair(stage: Stage, settings: Mapping[str, Any], index: int) -> None:
-    """Add a failure and its twin; scenes that leave no place for the failure are given up."""
+    """Add a failure and its twin; scenes that leave no place for the failure are given up.
+
+    Raises:
+        RuntimeError: no scene leaves a place for it, which means the world is broken.
+    """
     kind = kind_of_index(index)
     task = target_of(index - first_index(kind), tasks_failing(kind))
     attempt = 0
-    while True:
+    for _ in range(_MOST_SCENES):
         with stage.timed("physics"):
             success = simulate(
                 stage.world,
@@ -71,6 +76,7 @@ def make_pair(stage: Stage, settings: Mapping[str, Any], index: int) -> None:
         stage.keep(success)
         stage.keep(failure, kind)
         return
+    raise RuntimeError(f"{kind} of {task.name}: no place in {_MOST_SCENES} scenes ({index})")
 
 
 def make_failures(job: Job) -> Made:
