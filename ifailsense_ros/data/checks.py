@@ -118,9 +118,10 @@ def _pictures(sets: Sequence[DataSet]) -> Finding:
 
     def breaches() -> Iterator[str]:
         nonlocal seen
+        bar = {"unit": "episode", "mininterval": 1}
         for data in sets:
             episodes = data.episodes(counted=False)
-            for row, pairs in tqdm(episodes, desc=f"pictures of {data.folder}", unit="episode"):
+            for row, pairs in tqdm(episodes, desc=f"pictures of {data.folder}", **bar):
                 where = f"{data.shard(pairs[0].shard)} row {pairs[0].row}"
                 try:
                     row.decode_images()
