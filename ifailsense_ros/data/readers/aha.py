@@ -34,7 +34,7 @@ from ifailsense_ros.data.failure_classes import (
     WRONG_TARGET_OBJECT,
 )
 from ifailsense_ros.data.readers.base import BaseReader, read_json, read_picture
-from ifailsense_ros.data.records import EXPERT, EpisodeRecord
+from ifailsense_ros.data.records import EpisodeRecord
 from ifailsense_ros.data.task_categories import verb_category
 
 STEP_NS = 10**9
@@ -177,9 +177,10 @@ class AhaReader(BaseReader):
             key=f"{question.episode}/{question.step}",
             group=question.episode,
             instruction=sub_task,
-            task=sub_task.lower() if success else "",
+            task="",
             category=verb_category(sub_task),
-            kind=EXPERT if success else failure_class(named["failure"] if named else ""),
+            # Never EXPERT, so that no pairs are made: earlier sub-tasks came true in it as well.
+            kind="" if success or named is None else failure_class(named["failure"]),
             success=success,
             stamps_ns=tuple(i * STEP_NS for i in range(count)),
             num_pov=num_pov,

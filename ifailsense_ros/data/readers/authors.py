@@ -35,7 +35,7 @@ from ifailsense_ros.data.readers.picture_rows import (
     read_pictures,
     read_rows,
 )
-from ifailsense_ros.data.records import EXPERT, EpisodeRecord
+from ifailsense_ros.data.records import EpisodeRecord
 from ifailsense_ros.data.task_categories import verb_category
 
 STEP_NS = 10**9
@@ -231,7 +231,7 @@ class AuthorsReader(BaseReader):
             instruction=instruction,
             task="",  # what a wrong row shows is not said, and these rows are not to be paired
             category=verb_category(instruction.replace("_", " ")),
-            kind=EXPERT if success else failure_class(_reason(row)),
+            kind=failure_class(_reason(row)),  # not EXPERT: experts are paired
             success=success,
             stamps_ns=tuple(step * STEP_NS for step in range(steps)),
             num_pov=num_pov,
