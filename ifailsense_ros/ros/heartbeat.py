@@ -81,17 +81,17 @@ class Heartbeat:
                 due = max(due + PERIOD_S, time.monotonic())
 
     def _beat(self, asked: float) -> None:
-        message = DiagnosticArray(status=list(self._statuses))
         silent = asked - self._offered_at
-        if silent > _BUSY_S:
-            message.status.append(
-                DiagnosticStatus(
-                    level=DiagnosticStatus.WARN,
-                    name=f"{self._node.get_fully_qualified_name()[1:]}: main loop",
-                    message=f"busy for {silent:.1f} s; the other values are that old",
-                    hardware_id="ifailsense_ros",
-                )
-            )
+        busy = silent > _BUSY_S
+        main_loop = DiagnosticStatus(
+            level=DiagnosticStatus.WARN if busy else DiagnosticStatus.OK,
+            name=f"{self._node.get_fully_qualified_name()[1:]}: main loop",
+            message=f"busy for {silent:.1f} s; the other values are that old"
+            if busy
+            else "turning",
+            hardware_id="ifailsense_ros",
+        )
+        message = DiagnosticArray(status=[*self._statuses, main_loop])
         # The context goes first when the process is ended by force.
         if self._node.context.ok():
             message.header.stamp = self._node.get_clock().now().to_msg()

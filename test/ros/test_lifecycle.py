@@ -136,8 +136,7 @@ def test_while_configure_waits_the_node_beats_and_can_be_stopped(peer_factory, s
     client.call_async(request)
     peer.until(lambda: "loading detector" in monitor.output)
     peer.beats.clear()
-    peer.until(lambda: "monitor: main loop" in peer.status, 20.0, monitor)
-    assert "busy for" in peer.status["monitor: main loop"].message
+    peer.until(lambda: "busy for" in peer.status["monitor: main loop"].message, 20.0, monitor)
     assert len(peer.beats) >= 2
     peer.node.destroy_client(client)
     before = time.monotonic()
