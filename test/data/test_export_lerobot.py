@@ -279,7 +279,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (bags / "killed").mkdir()
     (bags / "killed" / "killed_0.mcap").write_bytes(b"")
     arguments = ["data", "export", "--to", "lerobot3", "--out", str(out)]
-    arguments += ["--from", f"rosbag:{bags}?unlabelled=success"]
+    arguments += ["--from", f"rosbag:{bags}?label=success"]
     assert main(arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"ifailsense: {bags / 'killed'}: ")

@@ -161,7 +161,7 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "bags"
-    spec = f"rosbag:{DEMO / 'test-00-success'}?unlabelled=success"
+    spec = f"rosbag:{DEMO / 'test-00-success'}?label=success"
     arguments = ["data", "export", "--from", spec, "--to", "rosbag2", "--out", str(out)]
     assert main([*arguments, "--storage", "sqlite3"]) == 0
     assert f"{out}: 1 episodes more" in capsys.readouterr().out

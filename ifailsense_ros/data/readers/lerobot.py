@@ -2,7 +2,7 @@
 
 Labels come, in this order, from a `success` column of the episodes or of their rows, from DROID's
 `is_episode_successful`, from `next.success` of the last row. Where there is none, `success` is
-None: say `unlabelled=success` for demonstrations.
+None: say `label=success` of demonstrations.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
+from ifailsense_ros.data.bag_sidecar import LABELS
 from ifailsense_ros.data.readers.base import BaseReader, decode_picture, one_line
 from ifailsense_ros.data.readers.lerobot_cameras import pick_cameras
 from ifailsense_ros.data.readers.lerobot_meta import (
@@ -59,7 +60,7 @@ class LerobotReader(BaseReader):
         keep_going: note what cannot be read in `problems` and go on. What concerns the whole data
             set (info.json, tasks, cameras) is raised all the same.
         exo, gripper: keys of the cameras; None: by their usual names; gripper="none": one PoV.
-        unlabelled: "success" if episodes without a label are demonstrations that succeeded.
+        label: "success" or "failure", of episodes that have none; "": unknown.
 
     Raises:
         ConfigError: an option with a value it cannot have.
@@ -76,12 +77,12 @@ class LerobotReader(BaseReader):
         keep_going: bool = False,
         exo: str | None = None,
         gripper: str | None = None,
-        unlabelled: str = "unknown",
+        label: str = "",
     ) -> None:
         super().__init__(path, keep_going=keep_going)
-        if unlabelled not in ("unknown", "success"):
-            raise ConfigError(f"unlabelled={unlabelled}: must be unknown or success")
-        self._unlabelled = True if unlabelled == "success" else None
+        if label and label not in LABELS:
+            raise ConfigError(f"label={label}: must be one of {', '.join(LABELS)}")
+        self._default_label = LABELS[label] if label else None
         self._info = read_info(self.path)
         self._cameras = pick_cameras(self._info, exo, gripper)
         # Episodes of one file follow each other: one file's rows in memory are enough.
@@ -163,7 +164,7 @@ class LerobotReader(BaseReader):
             if label is None:
                 raise DataError(f"{name}: {value!r} is no label (true or false)")
             return label
-        return self._unlabelled
+        return self._default_label
 
     def _read(
         self,

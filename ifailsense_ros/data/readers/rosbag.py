@@ -19,7 +19,7 @@ from ifailsense_ros.core.effects import TrackerConfig
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import BagError, ConfigError, DataError, ImageError
 from ifailsense_ros.core.keyframes import KeyframeBuffer
-from ifailsense_ros.data.bag_sidecar import read_sidecar
+from ifailsense_ros.data.bag_sidecar import LABELS, read_sidecar
 from ifailsense_ros.data.readers.bag_episodes import BagEpisode, PairSeen, find_episodes
 from ifailsense_ros.data.readers.base import BaseReader
 from ifailsense_ros.data.records import EXPERT, EpisodeRecord
@@ -83,7 +83,7 @@ class RosbagReader(BaseReader):
         keep_going: note bags and episodes that cannot be read in `problems` and go on.
         exo, gripper, instruction, episode, success: topics, see `BagTopics`.
         num_pov: N, 1 or 2; with 1 no gripper camera is looked for.
-        unlabelled: "success" if episodes without a label are demonstrations that succeeded.
+        label: "success" or "failure", of episodes that have none; "": unknown.
 
     Raises:
         ConfigError: an option with a value it cannot have.
@@ -104,16 +104,16 @@ class RosbagReader(BaseReader):
         episode: str = BagTopics.episode,
         success: str = BagTopics.success,
         num_pov: int | str = 2,
-        unlabelled: str = "unknown",
+        label: str = "",
     ) -> None:
         super().__init__(path, keep_going=keep_going)
         if str(num_pov) not in ("1", "2"):
             raise ConfigError(f"num_pov={num_pov}: there can be 1 PoV (exocentric) or 2")
-        if unlabelled not in ("unknown", "success"):
-            raise ConfigError(f"unlabelled={unlabelled}: must be unknown or success")
+        if label and label not in LABELS:
+            raise ConfigError(f"label={label}: must be one of {', '.join(LABELS)}")
         self._topics = BagTopics(exo, gripper, instruction, episode, success)
         self._num_pov = int(num_pov)
-        self._unlabelled = True if unlabelled == "success" else None
+        self._default_label = LABELS[label] if label else None
 
     def records(self) -> Iterator[EpisodeRecord]:
         """The records, bag by bag in the order of their paths."""
@@ -162,7 +162,7 @@ class RosbagReader(BaseReader):
         self, bag: Path, name: str, number: int, episode: BagEpisode, offset_ns: int
     ) -> BagRecord:
         note, instruction = episode.note, episode.verdict.instruction
-        labels = (note.success, episode.label, self._unlabelled)
+        labels = (note.success, episode.label, self._default_label)
         success = next((label for label in labels if label is not None), None)
         stamps = tuple(pair.stamps_ns[0] - offset_ns for pair in episode.pairs)
         start_ns = episode.start_ns - offset_ns

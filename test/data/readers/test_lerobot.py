@@ -266,11 +266,12 @@ def test_label_of_the_episode_goes_before_that_of_its_rows(write: Write) -> None
 def test_without_labels(write: Write) -> None:
     root = write()
     assert [(r.success, r.kind, r.task) for r in LerobotReader(root)] == [(None, "", "")] * 3
-    record = next(iter(open_reader(f"lerobot:{root}?unlabelled=success")))
+    record = next(iter(open_reader(f"lerobot:{root}?label=success")))
     assert (record.success, record.kind) == (True, EXPERT)
     assert record.task == "put the cup in the sink"
-    with pytest.raises(ConfigError, match="must be unknown or success"):
-        LerobotReader(root, unlabelled="failure")
+    assert {r.success for r in LerobotReader(root, label="failure")} == {False}
+    with pytest.raises(ConfigError, match="label=yes: must be one of success, failure"):
+        LerobotReader(root, label="yes")
 
 
 def test_label_that_is_none(write: Write) -> None:

@@ -261,7 +261,7 @@ def test_labels_on_a_topic(bag_maker: Callable, episode_writer: Callable) -> Non
                 bag.message("/episode/success", "std_msgs/msg/Bool", 105.0 + 10 * k, data=label)
     records = list(RosbagReader(bag.path))
     assert [(r.success, r.kind) for r in records] == [(True, EXPERT), (False, ""), (None, "")]
-    demonstrations = RosbagReader(bag.path, unlabelled="success")
+    demonstrations = RosbagReader(bag.path, label="success")
     assert [r.success for r in demonstrations] == [True, False, True]
 
 
@@ -333,7 +333,7 @@ def test_paths(simple_bag: Path, tmp_path: Path) -> None:
         RosbagReader(simple_bag)
 
 
-@pytest.mark.parametrize("options", [{"num_pov": 3}, {"num_pov": "x"}, {"unlabelled": "yes"}])
+@pytest.mark.parametrize("options", [{"num_pov": 3}, {"num_pov": "x"}, {"label": "yes"}])
 def test_options_out_of_range(simple_bag: Path, options: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         RosbagReader(simple_bag, **options)
