@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import xml.etree.ElementTree as ElementTree
+
 import pytest
 
 pytest.importorskip("rclpy")
 
-from stand_in import FakeMonitor, load_example
+from stand_in import ROOT, FakeMonitor, load_example
 from std_msgs.msg import String
 from unique_identifier_msgs.msg import UUID
 
@@ -52,6 +55,17 @@ def test_success_starts_the_lists_of_its_instruction_anew():
 def test_a_reason_of_a_newer_monitor_is_for_a_person():
     dispatcher = example.Dispatcher()
     assert dispatcher.next(verdict(FailureVerdict.UNKNOWN, 999)) == example.ASK
+
+
+def test_the_tree_in_the_documentation():
+    """Ports of the C++ decorator, and codes that mean what the text says they mean."""
+    text = (ROOT / "docs" / "recovery.md").read_text()
+    tree = ElementTree.fromstring(text.split("```xml")[1].split("```")[0])
+    (checked,) = tree.iter("Checked")
+    assert set(checked.attrib) <= set(re.findall(r'(?:Input|Output)Port<.*?>\("(\w+)"', text))
+    (condition,) = tree.iter("AreErrorCodesPresent")
+    codes = {int(code) for code in condition.get("error_codes_to_check").split(";")}
+    assert codes == {Reason.CAMERA_ABSENT, Reason.CAMERA_STALE}
 
 
 def test_over_dds(world):
