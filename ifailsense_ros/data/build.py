@@ -103,6 +103,12 @@ def build(
         for n, (spec, reader) in enumerate(zip(settings.sources, readers, strict=True))
     ]
     identity = json.loads(json.dumps({**asdict(settings), "stores": _stores(sources)}))
+    # Whoever stumbles over a problem gives the command again with --keep-going.
+    del identity["keep_going"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
     if (folder / SUMMARY).exists():
         made = DataSet(folder)
         if made.summary["identity"] != identity:

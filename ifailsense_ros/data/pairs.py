@@ -33,6 +33,7 @@ from ifailsense_ros.data.negatives import (
     Quota,
     surplus,
     verdict_on,
+    verdict_on_positive,
 )
 from ifailsense_ros.data.sentences import collect_sentences, keep_apart
 
@@ -80,9 +81,10 @@ def make_pairs(catalog: Catalog, settings: PairSettings) -> None:
         EXPERT_ROLE,
     )
     for source, split in [tuple(part) for part in parts]:
-        _Pairing(catalog, source, split, settings).run()
+        pairing = _Pairing(catalog, source, split, settings)
+        pairing.run()
         if settings.balance:
-            _leave_out_surplus(catalog, source, split)
+            pairing.leave_out_surplus()
     _label_failures(catalog)
 
 
@@ -152,10 +154,37 @@ class _Pairing:
             self._quota.owed[task] = self._quota.owed.get(task, 0) + owed
 
     def run(self) -> None:
+        """Pair every expert episode."""
         for page in self._catalog.pages(*self._part):
             with self._db:
                 for episode in page:
                     self._pair(episode)
+
+    def leave_out_surplus(self) -> None:
+        """Mark pairs as not counted until every task is asked for as often with either label.
+
+        Where instructions are free text, sentences were dealt out evenly to begin with.
+        """
+        from_where = (
+            "FROM pairs p JOIN episodes e ON e.id = p.episode WHERE e.source = ? AND e.split = ? "
+            "AND p.kind = ? AND p.counted = 1 AND e.category = ?"
+        )
+        for category in sorted(self._tasks):
+            part = (*self._part, SEMANTIC, category)
+            counts = {
+                (right, wrong): n
+                for right, wrong, n in self._catalog.rows(
+                    f"SELECT e.task, p.asked_task, COUNT(*) {from_where} GROUP BY 1, 2", *part
+                )
+            }
+            with self._db:
+                for (right, wrong), n in surplus(counts).items():
+                    self._db.execute(
+                        "UPDATE pairs SET counted = 0, why = ? WHERE counted = 1 AND episode IN "
+                        f"(SELECT e.id {from_where} AND e.task = ? AND p.asked_task = ? "
+                        "ORDER BY e.shuffle DESC, e.id LIMIT ?)",
+                        (SURPLUS, *part, right, wrong, n),
+                    )
 
     def _pair(self, episode: sqlite3.Row) -> None:
         negative = self._negative_of(episode)
@@ -217,6 +246,8 @@ class _Pairing:
 
     def _extras(self, episode: sqlite3.Row) -> Iterator[_Pair]:
         """The pairs that do not count, as asked for."""
+        if not (self._settings.infeasible or self._settings.unfiltered):
+            return
         others = self._others(episode)
         outcomes, feasible = _oracle(episode)
         knows = bool(outcomes) or feasible is not None
@@ -265,42 +296,22 @@ class _Pairing:
         )
 
 
-def _leave_out_surplus(catalog: Catalog, source: str, split: str) -> None:
-    """Mark pairs as not counted until every task is asked for as often with either label."""
-    part = (source, split, SEMANTIC)
-    from_where = (
-        "FROM pairs p JOIN episodes e ON e.id = p.episode "
-        "WHERE e.source = ? AND e.split = ? AND p.kind = ? AND p.counted = 1"
-    )
-    counts = {
-        (right, wrong): n
-        for right, wrong, n in catalog.rows(
-            f"SELECT e.task, p.asked_task, COUNT(*) {from_where} GROUP BY 1, 2", *part
-        )
-    }
-    with catalog.db:
-        for (right, wrong), n in surplus(counts).items():
-            catalog.db.execute(
-                "UPDATE pairs SET counted = 0, why = ? WHERE counted = 1 AND episode IN "
-                f"(SELECT e.id {from_where} AND e.task = ? AND p.asked_task = ? "
-                "ORDER BY e.shuffle DESC, e.id LIMIT ?)",
-                (SURPLUS, *part, right, wrong, n),
-            )
-
-
 def _label_failures(catalog: Catalog) -> None:
     """Failures, the successes beside them, and episodes that come with a label."""
     twins = (
-        "SELECT e.*, t.task AS twin_task, t.role AS twin_role, t.why AS twin_why FROM episodes e "
-        "LEFT JOIN episodes t ON t.spec = e.spec AND t.key = e.twin WHERE e.role = ?"
+        "SELECT e.*, t.task AS twin_task, t.outcomes AS twin_outcomes FROM episodes e "
+        "LEFT JOIN episodes t ON t.spec = e.spec AND t.key = e.twin AND t.role = ? WHERE e.role = ?"
     )
     with catalog.db:
-        for episode in catalog.rows(twins, FAILURE_ROLE):
+        for episode in catalog.rows(twins, TWIN_ROLE, FAILURE_ROLE):
             # The twin says what was asked for; the failure's own task may be what it did instead.
             asked = episode["twin_task"] or episode["task"]
             why = verdict_on(asked, _oracle(episode)[0], None)
-            if episode["twin_role"] != TWIN_ROLE or episode["twin_why"]:
-                why = why or NO_TWIN
+            if not why and (
+                episode["twin_task"] is None
+                or verdict_on_positive(asked, json.loads(episode["twin_outcomes"]))
+            ):
+                why = NO_TWIN
             _labelled(episode, asked, why).add_to(catalog.db, episode)
         for episode in catalog.rows(
             "SELECT e.*, (SELECT COUNT(*) FROM episodes f JOIN pairs p ON p.episode = f.id "
@@ -308,7 +319,8 @@ def _label_failures(catalog: Catalog) -> None:
             "FROM episodes e WHERE e.role = ?",
             TWIN_ROLE,
         ):
-            why = episode["why"] or ("" if episode["failures"] else NO_TWIN)
+            why = verdict_on_positive(episode["task"], _oracle(episode)[0])
+            why = why or ("" if episode["failures"] else NO_TWIN)
             _labelled(episode, episode["task"], why).add_to(catalog.db, episode)
         for episode in catalog.rows("SELECT * FROM episodes WHERE role = ?", GIVEN_ROLE):
             _labelled(episode, episode["task"], "").add_to(catalog.db, episode)

@@ -136,6 +136,15 @@ class Entries:
         }
 
 
+def _refuse_twice(record: EpisodeRecord, held: Iterable[dict[str, Any]]) -> None:
+    """Raises DataError if an episode that the catalog does not have yet has the same key."""
+    if any(entry["key"] == record.key for entry in held):
+        raise DataError(
+            f"{record.source} {record.key}: the key occurs twice; the reader must give each "
+            "episode its own"
+        )
+
+
 def hash_pictures(images: Iterable[bytes]) -> str:
     """sha256 over the JPEG pictures of an episode; the same pictures, the same hash."""
     digest = hashlib.sha256()
@@ -203,14 +212,11 @@ class OwnShards:
     def add(self, record: EpisodeRecord, position: int) -> None:
         split = self._entries.split_of(record, None)
         held = self._held.get(split, [])
-        if any(entry["key"] == record.key for _, entry in held):
-            raise DataError(
-                f"{record.source} {record.key}: the key occurs twice; the reader must give each "
-                "episode its own"
-            )
+        _refuse_twice(record, (entry for _, entry in held))
+        first = held[0][0].index if held else self._catalog.next_index(split)
         # Before decoding: an episode without a label costs nothing.
         entry = self._entries.entry(record, position, split, ("", len(held)), "")
-        row = row_of(record, self._shape, split, self._catalog.next_index(split) + len(held))
+        row = row_of(record, self._shape, split, first + len(held))
         entry["sha"] = hash_pictures(row.images)
         held.append((row, entry))
         self._held[split] = held
@@ -286,6 +292,7 @@ class StoreShards:
         if place.shard != self._shard:
             self.finish()
             self._shard = place.shard
+        _refuse_twice(record, self._held)
         where = f"{place.shard}: {record.key}"
         if not place.sha:
             raise DataError(f"{where}: stored without pictures; render them first")

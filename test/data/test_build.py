@@ -285,6 +285,7 @@ def test_a_wrong_target_says_what_was_asked_and_what_was_done(tmp_path: Path) ->
         ({"twin": "nobody"}, "no_twin"),
         ({"outcomes": {"lift_red_block_table": 1}}, "came_true"),
         ({"outcomes": {"lift_red_block_table": 0}}, "disputed"),
+        ({"feasible": ()}, ""),
     ],
 )
 def test_a_failure_without_a_twin_or_without_the_oracles_word_does_not_count(
@@ -298,8 +299,42 @@ def test_a_failure_without_a_twin_or_without_the_oracles_word_does_not_count(
         return record(0) if index == 0 else record(0, **failed)
 
     rows = {r.kind: r for r in built(tmp_path, FakeReader(2, make)).rows()}
-    assert (rows["drop"].counted, rows["drop"].why_not_counted) == (False, why)
-    assert not rows["positive"].counted  # no twin of a countable failure, and nothing to pair with
+    assert (rows["drop"].counted, rows["drop"].why_not_counted) == (not why, why)
+    # Else it is no twin of a countable failure, and there is nothing to pair it with.
+    assert rows["positive"].counted == (not why)
+
+
+def test_what_is_known_of_a_twins_wrong_instruction_does_not_matter(tmp_path: Path) -> None:
+    negative = Negative("lift_pink_block_table", "fetch the pink one")
+    known = {"lift_red_block_table": 1, "lift_pink_block_table": 1}
+
+    def make(index: int):
+        twin = record(0, negative=negative, outcomes=known)
+        missed = {"kind": "drop", "success": False, "twin": twin.key, "negative": None}
+        return replace(twin, key="f", outcomes={}, **missed) if index else twin
+
+    assert all(row.counted for row in built(tmp_path, FakeReader(2, make)).rows())
+
+
+def test_a_build_goes_on_with_keep_going(tmp_path: Path) -> None:
+    def broken_at_the_end(index: int):
+        return unreadable(63) if index == 60 else record(index)
+
+    def fragile(index: int):
+        made = broken_at_the_end(index)
+        return replace(made, read=lambda steps: pytest.fail("read again")) if index < 50 else made
+
+    with pytest.raises(DataError, match="rgb_static"):
+        built(tmp_path, FakeReader(61, broken_at_the_end))
+    data = built(tmp_path, FakeReader(61, fragile), keep_going=True)
+    assert len(by_episode(list(data.rows()))) == 60
+    assert data.summary["problems"] == 1
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        built(tmp_path / "file", FakeReader(3))
 
 
 def test_labels_that_are_given_are_kept(tmp_path: Path) -> None:
