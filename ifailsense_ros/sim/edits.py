@@ -23,7 +23,7 @@ from ifailsense_ros.data.failure_classes import (
 )
 
 from .layout import BLOCK_HALF
-from .robot import FINGERS_OPEN, Waypoint
+from .robot import Waypoint
 from .scene import HomePose
 
 Plan = list[Waypoint]
@@ -34,6 +34,7 @@ _GAP = (0.005, 0.012)
 _OFFSET = (0.04, 0.08)  # a displaced waypoint, m
 _SLIPS_AFTER = (0.0, 0.008)  # way (m) of a handle before the fingers slip off it
 _SLIP_RISE = 0.06
+_TOO_LITTLE, _WRONG_WAY = (0.12, 0.3), (-0.9, -0.4)  # shares of the turn that was meant
 _UNALIGNED = math.radians(60)  # a hand turned less than this from the block still grips it
 
 # Steps at an object, and steps at the place where a block is put.
@@ -72,10 +73,11 @@ def _at(step: Waypoint, position: tuple[float, float, float]) -> Waypoint:
 
 def incomplete_grasp(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
     """The fingers do not close, or stop before they touch the block; the plan goes on."""
-    _need(plan, ("grasp", "lift"), "nothing to grip")
-    gap = rng.uniform(*_GAP)
-    fingers = FINGERS_OPEN if rng.random() < 0.5 else BLOCK_HALF[1] + gap
-    return [replace(s, fingers=float(fingers)) if s.tag == "grasp" else s for s in plan]
+    _need(plan, ("approach", "grasp", "lift"), "nothing to grip")
+    fingers = BLOCK_HALF[1] + float(rng.uniform(*_GAP))
+    if rng.random() < 0.5:
+        fingers = plan[_index(plan, "approach")].fingers  # as open as they came
+    return [replace(s, fingers=fingers) if s.tag == "grasp" else s for s in plan]
 
 
 def inadequate_grip_retention(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
@@ -102,7 +104,7 @@ def _slipped(plan: Plan, rng: np.random.Generator) -> Plan:
     rise = np.array([0.0, 0.0, _SLIP_RISE])
     steps = [
         _at(pull, tuple(slip)),
-        _at(replace(pull, fingers=FINGERS_OPEN), tuple(slip + rise)),
+        _at(replace(pull, fingers=plan[_index(plan, "release")].fingers), tuple(slip + rise)),
         _moved(pull, rise),
     ]
     return plan[:at] + steps + plan[at + 1 :]
@@ -110,15 +112,12 @@ def _slipped(plan: Plan, rng: np.random.Generator) -> Plan:
 
 def misaligned_keyframe(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
     """The waypoints at the object, or those where it is put, lie 4 to 8 cm beside or above it."""
+    _need(plan, ("approach",), "nothing to miss")
     tags = tags_of(plan)
-    at_object = (*_PICKING, *_ACTING)
-    groups = [at_object if tags & set(_ACTING) else _PICKING]
+    groups = [(*_PICKING, *_ACTING, "leave") if tags & set(_ACTING) else _PICKING]
     if "carry" in tags:
         groups.append(_PLACING)
     moved = groups[int(rng.integers(len(groups)))]
-    if moved is at_object:
-        moved = (*moved, "leave")
-    _need(plan, ("approach",), "nothing to miss")
     amount, angle = rng.uniform(*_OFFSET), rng.uniform(-math.pi, math.pi)
     beside = amount * np.array([math.cos(angle), math.sin(angle), 0.0])
     offset = np.array([0.0, 0.0, amount]) if rng.random() < 0.3 else beside
@@ -129,15 +128,18 @@ def _turned(plan: Plan, tags: Collection[str], yaw: float) -> Plan:
     return [replace(s, yaw=float(yaw)) if s.kind == "move" and s.tag in tags else s for s in plan]
 
 
+def _turned_by(plan: Plan, share: float) -> Plan:
+    """The block is turned by a share of what was meant, and put down so."""
+    start, end = plan[_index(plan, "lift")].yaw, plan[_index(plan, "turn")].yaw
+    after = {s.tag for s in plan if s.kind == "move" and s.yaw == end}
+    return _turned(plan, after, start + share * (end - start))
+
+
 def incorrect_rotation(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
     """The block is turned much too little or the wrong way; or gripped along its length."""
-    tags = tags_of(plan)
-    if "turn" in tags:
-        start, end = plan[_index(plan, "lift")].yaw, plan[_index(plan, "turn")].yaw
-        share = rng.uniform(0.12, 0.3) if rng.random() < 0.5 else rng.uniform(-0.9, -0.4)
-        after = plan[_index(plan, "turn") :]
-        same = {s.tag for s in after if s.kind == "move" and s.yaw == end}
-        return _turned(plan, same, start + share * (end - start))
+    if "turn" in tags_of(plan):
+        too_little = rng.random() < 0.5
+        return _turned_by(plan, rng.uniform(*(_TOO_LITTLE if too_little else _WRONG_WAY)))
     _need(plan, ("reach", "lift"), "nothing to turn for")
     yaw = plan[_index(plan, "reach")].yaw
     quarter = math.pi / 2 + rng.uniform(-0.2, 0.2)
@@ -146,12 +148,8 @@ def incorrect_rotation(plan: Plan, home: HomePose, rng: np.random.Generator) -> 
 
 def missing_rotation(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
     """The block is not turned; or the hand does not turn to the block it is to grip."""
-    tags = tags_of(plan)
-    if "turn" in tags:
-        start, end = plan[_index(plan, "lift")].yaw, plan[_index(plan, "turn")].yaw
-        after = plan[_index(plan, "turn") :]
-        same = {s.tag for s in after if s.kind == "move" and s.yaw == end}
-        return _turned(plan, same, start)
+    if "turn" in tags_of(plan):
+        return _turned_by(plan, 0.0)
     _need(plan, ("reach", "lift"), "nothing to turn for")
     away = abs((plan[_index(plan, "reach")].yaw - home.yaw + math.pi / 2) % math.pi - math.pi / 2)
     if away < _UNALIGNED:
@@ -165,10 +163,10 @@ def wrong_action_sequence(plan: Plan, home: HomePose, rng: np.random.Generator) 
     if tags & set(_ACTING):
         return _acting_too_late(plan)
     _need(plan, ("reach", "grasp", "lift"), "no order to break")
-    orders: list[Edit] = [_grasp_before_reach, _grasp_after_lift]
+    orders = [_grasp_before_reach, _grasp_after_lift]
     if "release" in tags:
         orders.append(_release_before_moving)
-    return orders[int(rng.integers(len(orders)))](plan, home, rng)
+    return orders[int(rng.integers(len(orders)))](plan)
 
 
 def _acting_too_late(plan: Plan) -> Plan:
@@ -185,7 +183,7 @@ def _acting_too_late(plan: Plan) -> Plan:
     return [*out[:at], *late, *out[at:]]
 
 
-def _grasp_before_reach(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
+def _grasp_before_reach(plan: Plan) -> Plan:
     """Closes first, and comes down onto the block with closed fingers."""
     reach, grasp = _index(plan, "reach"), _index(plan, "grasp")
     onto = np.array([0.0, 0.0, 1.5 * BLOCK_HALF[2]])
@@ -194,7 +192,7 @@ def _grasp_before_reach(plan: Plan, home: HomePose, rng: np.random.Generator) ->
     return [*out[:first], plan[grasp], _moved(plan[reach], onto), *out[first:]]
 
 
-def _grasp_after_lift(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
+def _grasp_after_lift(plan: Plan) -> Plan:
     """Rises first, and closes in the air."""
     grasp = plan[_index(plan, "grasp")]
     out = [step for step in plan if step.tag != "grasp"]
@@ -202,7 +200,7 @@ def _grasp_after_lift(plan: Plan, home: HomePose, rng: np.random.Generator) -> P
     return [*out[:at], grasp, *out[at:]]
 
 
-def _release_before_moving(plan: Plan, home: HomePose, rng: np.random.Generator) -> Plan:
+def _release_before_moving(plan: Plan) -> Plan:
     """Lets go before it has carried or turned the block."""
     release = plan[_index(plan, "release")]
     out = [step for step in plan if step.tag != "release"]
