@@ -78,7 +78,7 @@ def tasks_failing(kind: str) -> tuple[str, ...]:
 
 
 def wrong_targets(task: Task, feasible: tuple[str, ...]) -> list[Task]:
-    """Tasks that do to another object what ``task`` does to its own, the most alike first."""
+    """Tasks that do to another object what ``task`` does to its own: the most alike of them."""
     others = [TASKS[name] for name in feasible if TASKS[name].category == task.category]
     differing = [(contrast(task, other), other) for other in others]
     found = [

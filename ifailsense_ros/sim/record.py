@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +171,17 @@ class Stage:
 @contextmanager
 def staged(job: Job) -> Iterator[Stage]:
     """A stage for one shard; rendering needs OpenGL only where pictures are asked for."""
-    world = World(job.settings["size"])
-    if not job.settings["pictures"]:
-        yield Stage(job, world, None)
-        return
-    from .render import Camera
+    started, size = time.process_time(), job.settings["size"]
+    world = World(size)
+    with ExitStack() as stack:
+        camera = None
+        if job.settings["pictures"]:
+            from .render import Camera
 
-    with Camera(world, job.settings["size"]) as camera:
-        yield Stage(job, world, camera)
+            camera = stack.enter_context(Camera(world, size))
+        stage = Stage(job, world, camera)
+        stage.made.seconds["setup"] = time.process_time() - started
+        yield stage
 
 
 def make_experts(job: Job) -> Made:
