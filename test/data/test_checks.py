@@ -6,13 +6,25 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: the `train` extra")
 
-from fake_episodes import FakeReader, failed, record, store_row, write_store
+from fake_episodes import (
+    CATEGORIES,
+    TASKS,
+    FakeReader,
+    failed,
+    record,
+    sentence,
+    store_row,
+    write_store,
+)
 
 from ifailsense_ros.core.checkpoint import sha256_of
 from ifailsense_ros.data import checks
@@ -20,6 +32,10 @@ from ifailsense_ros.data.build import BuildSettings, build
 from ifailsense_ros.data.checks import check
 from ifailsense_ros.data.episode_store import read_shard, write_shard
 from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet, ManifestRow, write_manifest
+from ifailsense_ros.data.pairs import PairSettings
+from ifailsense_ros.data.records import EpisodeRecord, Negative
+from ifailsense_ros.data.sinks import Shape, hash_pictures
+from ifailsense_ros.data.splits import Shares
 
 EVERY_RULE = [
     "manifest",
@@ -190,14 +206,10 @@ def test_lopsided_tasks_and_phrasings(tmp_path: Path) -> None:
         return record(int(index % 12 == 0), key=f"{index}", group=f"{index}", phrasing=0)
 
     def build_from(name: str, **pairs: object) -> DataSet:
-        from ifailsense_ros.data.pairs import PairSettings
-        from ifailsense_ros.data.sinks import Shape
-        from ifailsense_ros.data.splits import Shares
-
-        settings = BuildSettings(
+        asked = BuildSettings(
             ("fake:x",), Shares.whole("train"), Shape(2, 1, 8), PairSettings(**pairs)
         )
-        return build(settings, tmp_path / name, [], lambda spec, go: FakeReader(60, lopsided))
+        return build(asked, tmp_path / name, [], lambda spec, go: FakeReader(60, lopsided))
 
     found = broken(build_from("as_it_is").folder)
     assert set(found) == {"phrasings", "tasks"}
@@ -222,9 +234,68 @@ def test_many_breaches_are_counted(data: DataSet) -> None:
     assert "\n" not in detail
 
 
-def test_pictures_are_told_apart_by_content() -> None:
-    from ifailsense_ros.data.sinks import hash_pictures
+@st.composite
+def records(draw: st.DrawFn) -> list[EpisodeRecord]:
+    """Episodes of which oracle, feasibility and designated negatives say anything at all."""
+    made = []
+    for index in range(draw(st.integers(1, 25))):
+        task, category = TASKS[draw(st.integers(0, len(TASKS) - 1))]
+        others = [name for name, _ in TASKS if name != task]
+        said = st.sampled_from([-1, 0, 1])
+        outcomes = draw(st.dictionaries(st.sampled_from(others), said))
+        if outcomes:
+            outcomes[task] = draw(st.sampled_from([1, 1, 1, 0, -1]))
+        possible = draw(st.none() | st.lists(st.sampled_from(others), unique=True))
+        wrong = draw(st.sampled_from([t for t in CATEGORIES[category] if t != task]))
+        phrasing = draw(st.integers(0, 2))
+        given_negative = Negative(wrong, sentence(wrong, phrasing))
+        made.append(
+            record(
+                index,
+                group=f"session {draw(st.integers(0, 5))}",
+                task=task,
+                category=category,
+                instruction=sentence(task, phrasing),
+                phrasing=phrasing,
+                outcomes=outcomes,
+                feasible=None if possible is None else (task, *possible),
+                negative=draw(st.none() | st.just(given_negative)),
+            )
+        )
+    return made
 
+
+@settings(max_examples=25, deadline=None)
+@given(records(), st.integers(0, 3), st.booleans(), st.integers(0, 2))
+def test_whatever_the_episodes_are_no_label_is_wrong_and_nothing_leaks(
+    made: list[EpisodeRecord], seed: int, extras: bool, test_phrasings: int
+) -> None:
+    pairs = PairSettings(seed, True, extras, extras, test_phrasings)
+    with TemporaryDirectory() as folder:
+        data = build(
+            BuildSettings(("fake:x",), Shares.parse("train=1"), Shape(2, 1, 8), pairs),
+            Path(folder),
+            [],
+            lambda spec, go: FakeReader(len(made), made.__getitem__),
+        )
+        rows = list(data.rows())
+        found = broken(data.folder)
+        # These two are about proportions, which so few episodes need not have.
+        found.pop("hard negatives", None)
+        found.pop("phrasings", None)
+    assert found == {}
+    for task, _ in TASKS:
+        labels = [row.label for row in rows if row.counted and row.asked_task == task]
+        assert 2 * sum(labels) == len(labels)
+    for row in rows:
+        truth = made[int(row.key.split()[1])]
+        assert row.label == (row.asked_task == truth.task)
+        if row.counted and not row.label:
+            assert truth.outcomes.get(row.asked_task, -1) == -1
+            assert truth.feasible is None or row.asked_task in truth.feasible
+
+
+def test_pictures_are_told_apart_by_content() -> None:
     one, other = bytes(np.arange(9, dtype=np.uint8)), b"x"
     assert hash_pictures([one, other]) != hash_pictures([other, one])
     assert hash_pictures([one, other]) != hash_pictures([one + other])
