@@ -76,11 +76,21 @@ def test_splits_streams_and_users_seeds_share_no_start(stage) -> None:
     assert len(set(starts)) == len(starts)
 
 
+def test_each_sentence_is_as_often_wrong_as_right(stage) -> None:
+    said = Counter()
+    for turn in range(4):
+        episode = simulate(stage, Seed("test", 8 + turn * len(SCENES)))
+        said[episode.instruction] += 1
+        said[episode.negative_instruction] -= 1
+    assert len(said) >= 2
+    assert set(said.values()) == {0}
+
+
 def test_what_is_seen_first_does_not_depend_on_what_is_done(stage) -> None:
     """Both experts must succeed, so turning the coin over changes nothing before the motion."""
     done = Counter()
     for index in range(8):
-        episode = simulate(stage, Seed("train", index), "goal")
+        episode = simulate(stage, Seed("train", index, "failures"), "goal")
         done[episode.task.name] += 1
         first = episode.performance.samples[0]
         hand = stage.arm("goal")

@@ -2,11 +2,14 @@
 
 One episode of each task, from a recorded store, each as its montage (rows: exocentric, gripper;
 columns: keyframes) at the cell size the detector sees, enlarged without smoothing. Needs no OpenGL.
+
+``--blind KEY.csv`` makes an exam of it: a question above each montage, and the answers in a file.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +25,8 @@ from ..contact_sheet import captioned
 from ..failure_sheet import tile
 from .tasks import TASKS
 
+_BLIND_SEED = 7
+
 
 def one_of_each(rows: Iterable[EpisodeRow], skip: int = 0) -> list[EpisodeRow]:
     """An expert episode of each task, in the order of the task table, after ``skip`` others."""
@@ -34,12 +39,27 @@ def one_of_each(rows: Iterable[EpisodeRow], skip: int = 0) -> list[EpisodeRow]:
     return [kept[skip] for kept in found.values() if len(kept) > skip]
 
 
-def sheet(rows: Iterable[EpisodeRow], columns: int = 2, zoom: int = 2) -> np.ndarray:
-    """Montages under what they carry out and what they do not, RGB."""
-    tiles = [
-        captioned(tile(row, zoom), f"{row.instruction}   [not: {row.negative_instruction}]")
-        for row in rows
-    ]
+def question(row: EpisodeRow) -> dict[str, str | int]:
+    """One line of a blind sheet's key: what is asked of an episode, and the right answer."""
+    done = bool(np.random.default_rng([_BLIND_SEED, row.index]).integers(2))
+    return {
+        "number": row.index,
+        "asked": row.instruction if done else row.negative_instruction,
+        "answer": "success" if done else "failure",
+        "performed_task": row.task,
+    }
+
+
+def sheet(
+    rows: Iterable[EpisodeRow], columns: int = 2, zoom: int = 2, blind: bool = False
+) -> np.ndarray:
+    """Montages under what they carry out and what they do not, or under a question, RGB."""
+    tiles = []
+    for row in rows:
+        text = f"{row.instruction}   [not: {row.negative_instruction}]"
+        if blind:
+            text = f"{row.index}: {question(row)['asked']}?"
+        tiles.append(captioned(tile(row, zoom), text))
     while len(tiles) % columns:
         tiles.append(np.full_like(tiles[0], 255))
     return np.vstack([np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)])
@@ -52,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--skip", type=int, default=0, help="episodes of each task to leave out")
     parser.add_argument("--columns", type=int, default=2)
     parser.add_argument("--zoom", type=int, default=2, help="picture pixels per pixel of a cell")
+    parser.add_argument("--blind", type=Path, metavar="KEY.csv", help="an exam, and its key")
     parser.add_argument("--out", type=Path, required=True, help="PNG file")
     args = parser.parse_args(arguments)
     try:
@@ -62,7 +83,15 @@ def main(arguments: list[str] | None = None) -> int:
     if not rows:
         print(f"contact_sheet: {args.data} has no episode of this world", file=sys.stderr)
         return 2
-    picture = cv2.cvtColor(sheet(rows, args.columns, args.zoom), cv2.COLOR_RGB2BGR)
+    if args.blind:
+        rows.sort(key=lambda row: row.index)  # the order of the tasks would tell them
+        with args.blind.open("w", newline="") as file:
+            key = [question(row) for row in rows]
+            writer = csv.DictWriter(file, fieldnames=list(key[0]))
+            writer.writeheader()
+            writer.writerows(key)
+    made = sheet(rows, args.columns, args.zoom, blind=bool(args.blind))
+    picture = cv2.cvtColor(made, cv2.COLOR_RGB2BGR)
     if not cv2.imwrite(str(args.out), picture):
         print(f"contact_sheet: cannot write {args.out}", file=sys.stderr)
         return 2

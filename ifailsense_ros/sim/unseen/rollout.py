@@ -1,9 +1,11 @@
 """One episode from its seed: start, both experts, a fair coin. States only, no pictures.
 
-A start is used only if *both* opposite tasks succeed from it, each without the other; then a coin
-says which of the two performances is the episode, and the other task is its designated negative.
-So what is performed is independent of everything that can be seen in the first frame (DESIGN
-section 9, rule 1): no rejection can lean to one side.
+A start is used only if *both* opposite tasks succeed from it, each without the other; a coin that
+knows nothing of the start says which of the two performances is the episode, and the other task is
+its designated negative. So what is performed is independent of everything that can be seen in the
+first frame (DESIGN section 9, rule 1): no rejection can lean to one side. In the pairs stream every
+second coin of a scene is the one before turned over, with the same phrasing: each sentence is then
+as often wrong as right (rule 3).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from .scenes import SCENES, SceneStart, draw_start
 from .tasks import PAIRS, Task, contrast, judge_scene
 
 _SEED_ROOT = 20_261_122  # the desk's seeds start otherwise: the worlds share none
+_COIN = 77
 SPLITS = {"train": 0, "validation": 1, "dev": 2, "test": 3}
 STREAMS = {"pairs": 0, "failures": 1}
 """What an episode is made for; the streams share no scene."""
@@ -45,7 +48,7 @@ class Seed:
     base: int = 0
 
     def generators(self, attempt: int, edit: int | None = None) -> list[np.random.Generator]:
-        """For the start, the choice, and the motion of either task; with ``edit`` for a failure."""
+        """For the start, either task's motion, and the choice; with ``edit`` for a failure."""
         parts = [_SEED_ROOT, self.base, STREAMS[self.stream], SPLITS[self.split], self.index]
         root = np.random.SeedSequence([*parts, attempt, *([] if edit is None else [edit])])
         return [np.random.default_rng(seed) for seed in root.spawn(4)]
@@ -111,6 +114,19 @@ class Stage:
         return self._arms[scene]
 
 
+def _choice(seed: Seed, scene: str, attempt: int) -> tuple[int, int]:
+    """Which of a scene's tasks is performed, and the phrasing."""
+    turn = seed.index // len(SCENES)
+    if seed.stream == "pairs":
+        parts = [_SEED_ROOT, seed.base, SPLITS[seed.split], tuple(SCENES).index(scene), turn // 2]
+        rng = np.random.default_rng([*parts, _COIN])
+        turned = turn % 2
+    else:
+        rng, turned = seed.generators(attempt)[3], 0
+    phrasings = TEST_PHRASINGS if seed.split == "test" else TRAIN_PHRASINGS
+    return int(rng.integers(2)) ^ turned, int(rng.choice(phrasings))
+
+
 def scene_of(index: int) -> str:
     """Scenes take turns with the index."""
     return tuple(SCENES)[index % len(SCENES)]
@@ -141,10 +157,9 @@ def simulate(stage: Stage, seed: Seed, scene: str | None = None, first: int = 0)
         raise ValueError(f"no episode {seed}; splits: {', '.join(SPLITS)}")
     scene = scene_of(seed.index) if scene is None else scene
     arm = stage.arm(scene)
-    phrasings = TEST_PHRASINGS if seed.split == "test" else TRAIN_PHRASINGS
     rejected: collections.Counter[str] = collections.Counter()
     for attempt in range(first, first + MAX_ATTEMPTS):
-        of_start, of_choice, *of_motions = seed.generators(attempt)
+        of_start, *of_motions = seed.generators(attempt)[:3]
         start = draw_start(SCENES[scene], of_start)
         done: list[tuple[Performance, dict[str, Outcome]]] = []
         for task, of_motion in zip(PAIRS[scene], of_motions, strict=True):
@@ -157,9 +172,8 @@ def simulate(stage: Stage, seed: Seed, scene: str | None = None, first: int = 0)
             done.append((performance, outcomes))
         if len(done) < len(PAIRS[scene]):
             continue
-        chosen = int(of_choice.integers(len(done)))
+        chosen, phrasing = _choice(seed, scene, attempt)
         task, negative = PAIRS[scene][chosen], PAIRS[scene][1 - chosen]
-        phrasing = int(of_choice.choice(phrasings))
         return Rollout(
             seed, attempt, start, task, negative, phrasing, *done[chosen], dict(rejected)
         )
