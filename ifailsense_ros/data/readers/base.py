@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ifailsense_ros.core.errors import DataError, ImageError
 from ifailsense_ros.core.images import decode_compressed
 from ifailsense_ros.data.records import EpisodeRecord, Problem
-
-# Of a damaged video we say one line; ffmpeg would add its own. Read by OpenCV at its first video.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _MAX_PIXELS = 1 << 26
 """More than any camera or strip of keyframes: 8192 x 8192."""
@@ -176,54 +171,3 @@ def _asks_too_much(data: bytes) -> str:
                 break
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return f"says it is {width}x{height} pixels" if width * height > _MAX_PIXELS else ""
-
-
-class VideoFrames:
-    """Single frames of a video file, without decoding more of it than needed.
-
-    Raises:
-        DataError: missing, or no video.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise DataError(f"{path}: is missing; copy the data set again")
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        cv2.utils.logging.setLogLevel(level)
-        if not self._capture.isOpened():
-            raise DataError(f"{path}: is not a video that OpenCV can read; copy it again")
-
-    def __enter__(self) -> VideoFrames:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._capture.release()
-
-    @property
-    def fps(self) -> float:
-        """Frames a second, as the container says."""
-        return float(self._capture.get(cv2.CAP_PROP_FPS))
-
-    def __len__(self) -> int:
-        """Number of frames, as the container says."""
-        return int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-
-    def frame(self, index: int) -> np.ndarray:
-        """The frame of this index, uint8 RGB (H, W, 3).
-
-        Raises:
-            DataError: there is no such frame, or it cannot be decoded.
-        """
-        ok, picture = False, None
-        if 0 <= index < len(self):
-            # OpenCV's ffmpeg backend goes to the key frame before and decodes up to the index.
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, index)
-            ok, picture = self._capture.read()
-        if not ok:
-            raise DataError(
-                f"{self.path}: frame {index} cannot be decoded (the file says it has {len(self)}); "
-                "copy it again"
-            )
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

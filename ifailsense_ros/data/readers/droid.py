@@ -23,7 +23,8 @@ import numpy as np
 
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
-from ifailsense_ros.data.readers.base import BaseReader, VideoFrames, need, one_line, read_json
+from ifailsense_ros.data.readers.base import BaseReader, need, one_line, read_json
+from ifailsense_ros.data.readers.video_frames import VideoFrames
 from ifailsense_ros.data.records import EXPERT, EpisodeRecord
 from ifailsense_ros.data.task_categories import verb_category
 

@@ -15,8 +15,8 @@ import pytest
 
 from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.data.readers import open_reader
-from ifailsense_ros.data.readers.base import VideoFrames
 from ifailsense_ros.data.readers.droid import DroidReader
+from ifailsense_ros.data.readers.video_frames import VideoFrames
 from ifailsense_ros.data.records import EXPERT
 
 h5py = pytest.importorskip("h5py")
