@@ -101,11 +101,7 @@ class LerobotReader(BaseReader):
                 for number, row in enumerate(episode_rows(file)):
                     where = f"{file}: episode {row.get('episode_index', f'in row {number}')}"
                     with self.noting(where):
-                        try:
-                            record = self._record(row, tasks)
-                        except DataError as error:
-                            raise DataError(f"{where}: {error}") from error
-                        yield record
+                        yield self._record(row, tasks)
 
     def _record(self, row: Mapping[str, Any], tasks: Mapping[int, str]) -> EpisodeRecord:
         entry = entry_of(self._info, row, self._cameras)

@@ -154,7 +154,22 @@ def make_authors(folder: Path) -> str:
     return f"authors:{folder}"
 
 
+def make_lerobot(folder: Path) -> str:
+    pytest.importorskip("av")
+    shutil.copytree(Path(__file__).resolve().parent / "lerobot-0.4.4", folder)
+    return f"lerobot:{folder}"
+
+
+def make_bag(folder: Path) -> str:
+    demo = Path(__file__).resolve().parents[3] / "bags" / "demo"
+    for name in ("test-00-success", "test-04-drop"):
+        shutil.copytree(demo / name, folder / name, ignore=shutil.ignore_patterns("truth.yaml"))
+    return f"rosbag:{folder}"
+
+
 MAKERS: dict[str, Callable[[Path], str]] = {
+    "lerobot": make_lerobot,
+    "rosbag": make_bag,
     "calvin": make_calvin,
     "droid": make_droid,
     "aha": make_aha,
