@@ -258,10 +258,12 @@ def detector_fails(d: Driver, random: Random) -> None:
 
 def queue_full(d: Driver, random: Random) -> None:
     """More episodes than may wait: one is judged, three wait, the last is refused."""
-    d.start("sleep 1.5", *JUDGED, verdict=SUCCESS)
+    # An early warning would sleep as well, and the first episode wait behind it.
+    d.set_parameters(provisional_period=0.0)
+    d.start("sleep 3", *JUDGED, verdict=SUCCESS)
     d.film()
     d.event(END)
-    d.spin(0.3)
+    d.spin(0.8)
     for _ in range(3):
         d.start(TEXT, *JUDGED, verdict=SUCCESS)
         d.film()
