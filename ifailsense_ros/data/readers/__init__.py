@@ -15,10 +15,10 @@ from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.records import EpisodeReader
 
 READERS: dict[str, str] = {
-    "authors": "ifailsense_ros.data.readers.authors:AuthorsReader",
     "aha": "ifailsense_ros.data.readers.aha:AhaReader",
-    "droid": "ifailsense_ros.data.readers.droid:DroidReader",
+    "authors": "ifailsense_ros.data.readers.authors:AuthorsReader",
     "calvin": "ifailsense_ros.data.readers.calvin:CalvinReader",
+    "droid": "ifailsense_ros.data.readers.droid:DroidReader",
     "lerobot": "ifailsense_ros.data.readers.lerobot:LerobotReader",
     "rosbag": "ifailsense_ros.data.readers.rosbag:RosbagReader",
     "store": "ifailsense_ros.data.readers.store:StoreReader",
