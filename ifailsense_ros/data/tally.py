@@ -5,6 +5,7 @@ The table lives in a temporary file of SQLite's own, so that memory does not gro
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -19,6 +20,11 @@ _COLUMNS = """
 """
 
 
+def words_of(instruction: str) -> str:
+    """An instruction without what does not change its words: case, blanks, punctuation."""
+    return " ".join(re.sub(r"[^\w\s]", " ", instruction.lower()).split())
+
+
 def _values(folder: int, row: ManifestRow) -> tuple[object, ...]:
     return (
         folder,
@@ -29,7 +35,7 @@ def _values(folder: int, row: ManifestRow) -> tuple[object, ...]:
         row.group,
         row.shard,
         row.row,
-        " ".join(row.instruction.lower().split()),
+        words_of(row.instruction),
         row.label,
         row.asked_task,
         row.performed_task,
@@ -52,7 +58,7 @@ def _values(folder: int, row: ManifestRow) -> tuple[object, ...]:
 class Tally:
     """A table ``rows`` of all pairs; `folder` counts the data sets, in the order given.
 
-    Instructions are in lower case with single blanks, so that only the words are compared.
+    Of instructions it has the words alone (`words_of`).
 
     Args:
         sets: whose rows.

@@ -157,7 +157,7 @@ def test_a_leak_between_two_folders_is_found(tmp_path: Path, data: DataSet) -> N
 
 def test_the_words_are_compared_and_not_the_typing(data: DataSet) -> None:
     stolen = next(row.instruction for row in data.rows("test"))
-    shouted = f"  {stolen.upper()} ".replace(" ", "  ")
+    shouted = f"  {stolen.upper()}! ".replace(" ", "  ")
     rewrite(data, lambda rows: planted(rows, instruction=shouted))
     assert "instructions" in broken(data.folder, pictures=False)
 
