@@ -7,8 +7,10 @@ None: say `label=success` of demonstrations.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,7 @@ class LerobotReader(BaseReader):
         self._cameras = pick_cameras(self._info, exo, gripper)
         # Episodes of one file follow each other: one file's rows in memory are enough.
         self._rows_of_file = lru_cache(maxsize=1)(_rows_of_file)
+        self._group_ends = lru_cache(maxsize=1)(_group_ends)
         self._pictures = lru_cache(maxsize=2)(_pictures_of_group)
 
     @cached_property
@@ -112,9 +115,11 @@ class LerobotReader(BaseReader):
         own = {k.removeprefix(OWN): v for k, v in row.items() if k.startswith(OWN)}
         name = f"{self.path.resolve().name}/{entry.index}"
         session = [str(rows[c][0]) for c in _SESSION_COLUMNS if c in rows]
+        # A copy: records that somebody keeps must not keep the columns of the whole file.
+        times_s = rows["timestamp"].copy()
 
         def read(steps: Sequence[int]) -> tuple[Keyframe, ...]:
-            return self._read(entry, first, rows["timestamp"], stamps, steps)
+            return self._read(entry, first, times_s, stamps, steps)
 
         return EpisodeRecord(
             source=self.source,
@@ -192,12 +197,9 @@ class LerobotReader(BaseReader):
 
     def _picture(self, path: Path, camera: str, row: int) -> np.ndarray:
         """The picture that stands in a row of a parquet file itself."""
-        with open_parquet(path) as file:
-            group = 0
-            while row >= file.metadata.row_group(group).num_rows:
-                row -= file.metadata.row_group(group).num_rows
-                group += 1
-        cell = self._pictures(path, camera, group)[row].as_py()
+        ends = self._group_ends(path)
+        group = bisect_right(ends, row)
+        cell = self._pictures(path, camera, group)[row - (ends[group - 1] if group else 0)].as_py()
         where = f"{path}: {camera}"
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if data is None and isinstance(cell, dict) and cell.get("path"):
@@ -208,6 +210,13 @@ class LerobotReader(BaseReader):
         if not isinstance(data, bytes):
             raise DataError(f"{where}: holds no picture; copy the data set again")
         return decode_picture(data, where)
+
+
+def _group_ends(path: Path) -> list[int]:
+    """Where the row groups of a parquet file end, in rows."""
+    with open_parquet(path) as file:
+        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+    return list(accumulate(sizes))
 
 
 def _pictures_of_group(path: Path, camera: str, group: int) -> pa.ChunkedArray:
@@ -262,4 +271,7 @@ def _instruction(rows: Mapping[str, np.ndarray], tasks: Mapping[int, str]) -> st
         raise DataError(f"has {len(numbers)} instructions; a verdict needs one: split the episode")
     if numbers[0] not in tasks:
         raise DataError(f"task_index {numbers[0]} is not in the table of tasks; copy it again")
-    return tasks[numbers[0]]
+    text = tasks[numbers[0]].strip()
+    if not text:
+        raise DataError(f"task_index {numbers[0]} is an empty text: there is no instruction")
+    return text

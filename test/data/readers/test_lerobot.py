@@ -493,6 +493,14 @@ def test_episode_of_several_instructions(write: Write) -> None:
     assert "2 instructions" in reader.problems[0].what
 
 
+@pytest.mark.parametrize("version", WRITERS)
+def test_episode_without_an_instruction(write: Write, version: str) -> None:
+    """As many of DROID's failures are."""
+    reader = LerobotReader(write(version, tasks=("turn the knob", " ")), keep_going=True)
+    assert [r.key for r in reader] == ["cups/0", "cups/2"]
+    assert "there is no instruction" in reader.problems[0].what
+
+
 def test_picture_that_is_damaged(write: Write) -> None:
     root = write("v2.1", cameras={EXO: "image"}, lengths=(3,))
     path = root / "data/chunk-000/episode_000000.parquet"
