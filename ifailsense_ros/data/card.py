@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,12 +13,14 @@ import numpy as np
 from ifailsense_ros.core.errors import DataError
 from ifailsense_ros.core.montage import MontageGeometry, fit_cell
 from ifailsense_ros.data.episode_store import EpisodeRow, read_shard
-from ifailsense_ros.data.manifest import MANIFEST, DataSet
+from ifailsense_ros.data.manifest import MANIFEST, PROBLEMS, DataSet
 from ifailsense_ros.data.negatives import REASONS, label_z
 from ifailsense_ros.data.tally import Tally
 
 CARD = "card.md"
 SHEET = "sheet.png"
+MOST_PROBLEMS = 20
+"""On the card; the others are in the data set's list."""
 CELL = 84
 """Pixels of a view on the contact sheet, before it is enlarged: what `sim-tiny` sees."""
 
@@ -56,6 +59,12 @@ def card(data: DataSet, tally: Tally, sheet: str | None = SHEET) -> str:
     lines.append(f"- {len(summary['shards'])} shards; their sha256 are in `manifest.json`")
     for title, table in _tables(tally):
         lines += ["", f"## {title}", "", *_markdown(table)]
+    if summary["problems"]:
+        lines += ["", "## What was left out", ""]
+        first = islice(data.problems(), MOST_PROBLEMS)
+        lines += [f"- `{spec}`: {where}: {what}" for spec, where, what in first]
+        if (more := summary["problems"] - MOST_PROBLEMS) > 0:
+            lines.append(f"- and {more} more in `{PROBLEMS}`")
     return "\n".join(lines) + "\n"
 
 

@@ -163,18 +163,32 @@ class DataSet:
         Raises:
             DataError: the manifest cannot be read.
         """
-        path = self.folder / MANIFEST
+        for record in self._records(MANIFEST, _SCHEMA):
+            if split is not None and record["split"] != split:
+                continue
+            if counted and not record["counted"]:
+                continue
+            record["contrast"] = tuple(record["contrast"])
+            yield ManifestRow(**record)
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """What was left out: spec of the source, where, what.
+
+        Raises:
+            DataError: the list cannot be read.
+        """
+        for record in self._records(PROBLEMS, _PROBLEM_SCHEMA):
+            yield record["spec"], record["where"], record["what"]
+
+    def _records(self, name: str, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+        path = self.folder / name
         try:
             with closing(pq.ParquetFile(path)) as file:
+                if file.schema_arrow.names != schema.names:
+                    raise DataError(f"{path}: has other columns; build it again")
                 for batch in file.iter_batches(_BATCH):
-                    for record in batch.to_pylist():
-                        if split is not None and record["split"] != split:
-                            continue
-                        if counted and not record["counted"]:
-                            continue
-                        record["contrast"] = tuple(record["contrast"])
-                        yield ManifestRow(**record)
-        except (FileNotFoundError, pa.ArrowException, OSError, TypeError, KeyError) as error:
+                    yield from batch.to_pylist()
+        except (FileNotFoundError, pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{path}: cannot be read ({reason}); build it again") from error
 

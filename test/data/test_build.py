@@ -618,6 +618,24 @@ def test_two_sources_in_one_set(tmp_path: Path) -> None:
     assert sum(1 for _ in data.episodes()) == 120
 
 
+def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
+    data = built(tmp_path, FakeReader(3))
+    pq.write_table(
+        pq.read_table(tmp_path / MANIFEST).drop_columns(["reworded"]), tmp_path / MANIFEST
+    )
+    with pytest.raises(DataError, match=r"manifest\.parquet: has other columns"):
+        next(data.rows())
+    (tmp_path / MANIFEST).write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"manifest\.parquet: cannot be read"):
+        next(data.rows())
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(DataError, match="format None, this program reads 1"):
+        DataSet(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read"):
+        DataSet(tmp_path)
+
+
 def test_catalog_lists_a_problem_once(tmp_path: Path) -> None:
     from ifailsense_ros.data.records import Problem
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: the `train` extra")
 
-from fake_episodes import FakeReader, failed, record, store_row, write_store
+from fake_episodes import FakeReader, failed, record, store_row, unreadable, write_store
 
 from ifailsense_ros.core.errors import DataError
 from ifailsense_ros.data.build import BuildSettings, build
@@ -81,6 +81,18 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     assert "0 pairs of an episode and an instruction that count, over 0 episodes" in text
     assert "no_wrong_task" in text
     assert "sheet.png" not in text
+
+
+def test_what_was_left_out_is_listed(tmp_path: Path) -> None:
+    settings = BuildSettings(("fake:x",), Shares.whole("train"), Shape(2, 1, 8), keep_going=True)
+    made = build(settings, tmp_path, [], lambda spec, go: FakeReader(220, unreadable))
+    listed = card(made, Tally([made])).split("## What was left out")[1].splitlines()[2:]
+    assert (
+        listed[0]
+        == "- `fake:x`: fake episode 3: episode 3.npz: rgb_static is missing; copy it again"
+    )
+    assert listed[-1] == "- and 3 more in `problems.parquet`"
+    assert len(listed) == 21
 
 
 def test_card_and_sheet_are_written(data: DataSet, tmp_path: Path) -> None:
