@@ -68,14 +68,14 @@ class Checked(py_trees.decorators.Decorator):
 
     def initialise(self) -> None:
         """A new attempt."""
-        self._phase, self._verdict = "waiting for the monitor", None
+        self._phase = "waiting for the monitor"
 
     def tick(self) -> Iterator[py_trees.behaviour.Behaviour]:
         """As any decorator's, but a child that is done is not started again while we wait."""
         if self.status != Status.RUNNING:
             self.initialise()
         if self._phase == "waiting for the monitor" and self._monitored():
-            self._id = UUID(uuid=list(uuid.uuid4().bytes))
+            self._id, self._verdict = UUID(uuid=list(uuid.uuid4().bytes)), None
             self._send(EpisodeEvent.START, "acting")
         if self._phase == "acting":
             yield from self.decorated.tick()
