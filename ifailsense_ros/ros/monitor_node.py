@@ -94,11 +94,6 @@ class MonitorNode(LifecycleNode):
         self._heartbeat.start()
 
     @property
-    def autostart(self) -> bool:
-        """Whether the node is to configure and activate itself."""
-        return self._autostart
-
-    @property
     def life(self) -> str:
         """The node's state in words."""
         if self._finalized:
