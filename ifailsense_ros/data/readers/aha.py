@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ifailsense_ros.core.episode import Keyframe
-from ifailsense_ros.core.errors import DataError
+from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.data.failure_classes import (
     INADEQUATE_GRIP_RETENTION,
     INCOMPLETE_GRASP,
@@ -59,6 +59,7 @@ _STRIP = re.compile(r"(?P<episode>.+)_combined_view_(?P<step>\d+)")
 # "performing" is left out in some.
 _SUB_TASK = re.compile(r"the robot arm\s+(?:performing\s+)?(.+?)\.(?:\s|$)", re.DOTALL)
 _GAP = 10  # black pixels between the cells of a strip
+_DARK = 40  # mean grey level of a gap at most: JPEG lets its neighbours bleed in
 
 
 def failure_class(name: str) -> str:
@@ -77,6 +78,7 @@ class AhaReader(BaseReader):
         keep_going: note what cannot be read in `problems` and go on.
 
     Raises:
+        ConfigError: no view.
         DataError: no such path.
     """
 
@@ -92,6 +94,8 @@ class AhaReader(BaseReader):
     ) -> None:
         super().__init__(path, keep_going=keep_going)
         self._views = tuple(view.strip() for view in views.split(",") if view.strip())
+        if not self._views:
+            raise ConfigError(f"views is {views!r}: name at least one viewpoint, as in front,wrist")
         self._pictures = self.path.parent if pictures is None else Path(pictures)
         if not self._pictures.is_dir():
             raise DataError(f"{self._pictures}: no such folder; give the one with the pictures")
@@ -174,7 +178,7 @@ class AhaReader(BaseReader):
             num_pov, read = 1, _reader_of_strip(picture, cells[question.episode])
         return EpisodeRecord(
             source=self.source,
-            key=f"{question.episode}/{question.step}",
+            key=f"{number:06d}/{question.episode}/{question.step}",  # may be asked about twice
             group=question.episode,
             instruction=sub_task,
             task="",
@@ -277,7 +281,9 @@ def _reader_of_strip(path: Path, cells: int) -> Any:
         strip = read_picture(path)
         width = strip.shape[1]
         cell, rest = divmod(width - (cells - 1) * _GAP, cells)
-        if cell < 1 or rest:
+        gaps = [(i + 1) * (cell + _GAP) - _GAP for i in range(cells - 1)]
+        # Another number of cells may divide the width as well: there must be gaps where they meet.
+        if cell < 1 or rest or any(strip[:, g + 2 : g + 8].mean() > _DARK for g in gaps):
             raise DataError(
                 f"{path}: {width} pixels wide, which is not {cells} keyframes with {_GAP} pixels "
                 "between them; put the keyframe folders beside the JSON"

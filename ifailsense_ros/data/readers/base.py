@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ifailsense_ros.core.errors import DataError, ImageError
+from ifailsense_ros.core.errors import ConfigError, DataError, ImageError
 from ifailsense_ros.core.images import decode_compressed
 from ifailsense_ros.data.records import EpisodeRecord, Problem
 
@@ -81,18 +81,20 @@ def one_line(error: object) -> str:
 def need(module: str, what: str, package: str | None = None) -> Any:
     """Import a reader's own package, which is an extra.
 
+    Not a DataError, since all episodes lack it: `keep_going` does not list it once for each.
+
     Args:
         module: to import.
         what: cannot be read without it ("DROID's trajectory.h5").
         package: its name on PyPI, where that differs.
 
     Raises:
-        DataError: it is not installed, or broken.
+        ConfigError: it is not installed, or broken.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise DataError(
+        raise ConfigError(
             f"{what} needs {module}, which cannot be imported ({one_line(error)}): "
             f"pip install {package or module}"
         ) from error

@@ -13,9 +13,8 @@ see docs/readers.md)::
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +88,7 @@ class DroidReader(BaseReader):
                     return found[-1]
         return None
 
-    @cached_property
-    def _sentences(self) -> dict[str, str]:
+    def _read_sentences(self) -> dict[str, str]:
         """Episode id -> the first of its sentences that is not empty."""
         if self._annotations is None:
             return {}
@@ -108,17 +106,18 @@ class DroidReader(BaseReader):
     def records(self) -> Iterator[EpisodeRecord]:
         """The episodes, in the order of their folders."""
         found = False
+        sentences = self._read_sentences()  # they concern every episode: no `noting`
         for folder in _episode_folders(self.path):
             found = True
             with self.noting(folder):
-                yield self._record(folder)
+                yield self._record(folder, sentences)
         if not found:
             raise DataError(
                 f"{self.path}: no episode (metadata_*.json beside trajectory.h5) in it; give a "
                 "folder of raw DROID"
             )
 
-    def _record(self, folder: Path) -> EpisodeRecord:
+    def _record(self, folder: Path, sentences: Mapping[str, str]) -> EpisodeRecord:
         metadata_path, metadata = _read_metadata(folder)
         success = _outcome(folder)
         stated = metadata.get("success")
@@ -128,7 +127,7 @@ class DroidReader(BaseReader):
                 "episode or mend the file"
             )
         episode_id = metadata_path.stem.removeprefix("metadata_")
-        instruction = self._sentences.get(episode_id) or metadata.get("current_task")
+        instruction = sentences.get(episode_id) or metadata.get("current_task")
         if not isinstance(instruction, str) or not instruction.strip():
             raise DataError(f"{metadata_path}: current_task is {instruction!r}, not an instruction")
         instruction = instruction.strip()

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ifailsense_ros.core.errors import DataError
+from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.data.failure_classes import FAILURE_CLASSES
 from ifailsense_ros.data.readers import open_reader
 from ifailsense_ros.data.readers.aha import FAILURES, AhaReader
@@ -242,6 +242,19 @@ def test_a_strip_of_another_width(questions: Path) -> None:
         record.read([0])
 
 
+def test_a_strip_with_more_cells_than_questions(tmp_path: Path) -> None:
+    """Eight cells of 1280 pixels can also be cut into five of 2054: the gaps tell."""
+    name = "boil_pot_slip_wp5_episode2_combined_view_3"
+    for width, total in ((1280, 8), (64, 5)):
+        write_strip(tmp_path / name, [np.full((4, width, 3), 90, np.uint8)] * 5, total)
+        (tmp_path / "a.json").write_text(json.dumps([entry(0, f"{name}.png", "go", "Yes.")]))
+        (record,) = AhaReader(tmp_path / "a.json")
+        if total == 8:
+            with pytest.raises(DataError, match="10310 pixels wide, which is not 5 keyframes"):
+                record.read([0])
+    assert record.read([4])[0].views[0].shape == (4, 64, 3)
+
+
 def test_pictures_that_are_there_twice(questions: Path) -> None:
     shutil.copytree(questions.parent / "pictures", questions.parent / "old")
     with pytest.raises(DataError, match=r"_view_0\.png is in .* more than once; name one"):
@@ -250,6 +263,8 @@ def test_pictures_that_are_there_twice(questions: Path) -> None:
 
 
 def test_not_aha(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name at least one viewpoint"):
+        AhaReader(tmp_path, views=" ,")
     with pytest.raises(DataError, match="as FailGen does"):
         list(AhaReader(tmp_path))
     path = tmp_path / "a.json"

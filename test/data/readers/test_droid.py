@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -191,8 +192,9 @@ def test_sentences_of_the_annotators(droid: Path, name: str) -> None:
         assert record.instruction == "Put the marker in the cup"
         assert (record.task, record.category) == ("put the marker in the cup", "placing")
     path.write_text("[]")
-    with pytest.raises(DataError, match=f"{name}: is no table of sentences"):
-        list(DroidReader(droid))
+    for keep_going in (False, True):  # it concerns every episode
+        with pytest.raises(DataError, match=f"{name}: is no table of sentences"):
+            list(DroidReader(droid, keep_going=keep_going))
     with pytest.raises(DataError, match="no such file"):
         DroidReader(droid, annotations=droid / "none.json")
 
@@ -339,10 +341,11 @@ def test_not_droid(tmp_path: Path) -> None:
         list(DroidReader(tmp_path))
 
 
-def test_h5py_is_an_extra(droid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(DataError, match=r"needs h5py, which cannot be imported .*pip install h5py"):
-        list(DroidReader(droid))
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_h5py_is_an_extra(droid: Path, monkeypatch: Any, keep_going: bool) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ConfigError, match=r"needs h5py, which cannot be imported .*pip install h5"):
+        list(DroidReader(droid, keep_going=keep_going))
 
 
 def test_frames_are_reached_by_index(tmp_path: Path) -> None:
