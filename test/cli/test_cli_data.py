@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ifailsense_ros import cli
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "data"))
 from fake_episodes import store_row, write_store
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -113,3 +116,29 @@ def test_problems_are_pointed_at(
     status, lines, _ = run(capsys, *words[:-1], tmp_path / "other", "--keep-going")
     assert status == 0
     assert lines[1] == f"1 problems: see {tmp_path / 'other' / 'problems.parquet'}"
+
+
+def commands_of_make_data() -> list[tuple[tuple[str, ...], set[str]]]:
+    """Sub-command and options of each `ifailsense` call in scripts/make_data.sh."""
+    script = (ROOT / "scripts" / "make_data.sh").read_text().replace("\\\n", " ")
+    calls = re.findall(r"^\s*ifailsense (sim|data) ([\w-]+)(.*)$", script, re.MULTILINE)
+    return [((group, name), set(re.findall(r"--[\w-]+", rest))) for group, name, rest in calls]
+
+
+@pytest.mark.sim
+def test_make_data_uses_commands_and_options_that_exist(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("mujoco")
+    calls = commands_of_make_data()
+    assert {words for words, _ in calls} >= {
+        ("sim", "record"),
+        ("sim", "record-failures"),
+        ("sim", "record-unseen"),
+        ("data", "build"),
+        ("data", "check"),
+    }
+    for words, options in calls:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([*words, "--help"])
+        assert stopped.value.code == 0
+        text = capsys.readouterr().out
+        assert {option for option in options if option not in text} == set(), words
