@@ -56,7 +56,7 @@ def exam_entry(setup: Setup) -> dict[str, str | int]:
     coin = np.random.default_rng([_BLIND_SEED, setup.seed, SPLITS[setup.split], setup.index])
     done = bool(coin.integers(2))
     return {
-        "number": setup.index,
+        "index": setup.index,
         "asked": setup.instruction if done else setup.negative_instruction,
         "answer": "success" if done else "failure",
         "asked_task": (setup.task if done else setup.negative).name,
