@@ -47,7 +47,7 @@ def test_an_exam(world: World, tmp_path: Path) -> None:
     assert contact_sheet.main(arguments) == 0
     assert sheet.stat().st_size > 10_000
     with key.open() as file:
-        assert [row["number"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+        assert [row["index"] for row in csv.DictReader(file)] == ["0", "1", "2"]
 
 
 def test_an_unknown_look_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
