@@ -9,6 +9,8 @@
         category: lifting
         kind: expert            # or a class of failure
         group: desk 4           # what a split must not cut through
+        key: drop 3             # a name of its own
+        twin: try 3             # a failure's: key of the success beside it
 
 Exact times are `start_ns` and `end_ns`, header stamps in nanoseconds. Without times the entries
 are about the episodes on the bag's own topics: found by `episode_id`, or, where no entry has one,
@@ -32,7 +34,7 @@ SIDECAR_NAME = "episodes.yaml"
 LABELS: dict[str, bool | None] = {"success": True, "failure": False, "unknown": None}
 """Words for `label`."""
 
-_TEXTS = ("instruction", "task", "category", "kind", "group", "twin")
+_TEXTS = ("instruction", "task", "category", "kind", "group", "key", "twin")
 _NUMBERS = {"start": (int, float), "end": (int, float), "start_ns": int, "end_ns": int}
 _NS = 10**9
 
@@ -47,7 +49,8 @@ class EpisodeNote:
         exact: whether `times` are stamps.
         episode_id: of the episode on the bag's topics, where it is named.
         success: the label; None: unknown.
-        instruction, task, category, kind, group, twin: see `EpisodeRecord`; "" where not said.
+        instruction, task, category, kind, group, key, twin: see `EpisodeRecord`; "" where not
+            said.
     """
 
     times: tuple[float, float] | None = None
@@ -59,6 +62,7 @@ class EpisodeNote:
     category: str = ""
     kind: str = ""
     group: str = ""
+    key: str = ""
     twin: str = ""
 
     def span_ns(self, first_ns: int) -> tuple[int, int]:
@@ -118,6 +122,9 @@ def read_sidecar(folder: Path) -> Sidecar:
         raise DataError(f"{path}: episodes: either all have an episode_id, or none")
     if len({note.exact for note in notes}) > 1:
         raise DataError(f"{path}: episodes: either all have start_ns and end_ns, or none")
+    keys = [note.key for note in notes if note.key]
+    if len(set(keys)) < len(keys):
+        raise DataError(f"{path}: episodes: two have the same key")
     starts_and_ends = [time for note in notes for time in note.times or ()]
     if starts_and_ends != sorted(starts_and_ends):
         raise DataError(f"{path}: episodes: overlap or are not in the order of time; sort them")

@@ -244,15 +244,18 @@ def picture_numbers() -> tuple[Callable, Callable]:
 @pytest.fixture(scope="session")
 def assert_read_back() -> Callable[[EpisodeRecord, EpisodeRecord], None]:
     """What must survive a round trip: stamps, sizes, frames, instruction, label and what is known
-    of the task; not the key, which is another data set's.
+    of the task; key and twin get the folder's name in front.
     """
 
     def check(before: EpisodeRecord, after: EpisodeRecord) -> None:
         for name in (
             *("stamps_ns", "num_pov", "instruction", "success", "kind", "task", "category"),
-            *("group", "twin"),
+            "group",
         ):
             assert getattr(after, name) == getattr(before, name), name
+        folder = after.key.partition("/")[0]
+        assert after.key == f"{folder}/{before.key}"
+        assert after.twin == (before.twin and f"{folder}/{before.twin}")
         steps = range(len(before.stamps_ns))
         for was, now in zip(before.read(steps), after.read(steps), strict=True):
             assert now.stamp_ns == was.stamp_ns

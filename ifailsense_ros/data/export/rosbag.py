@@ -143,6 +143,7 @@ def write_bag(
         "category": record.category,
         "kind": record.kind,
         "group": record.group,
+        "key": record.key,
         "twin": record.twin,
     }
     write_sidecar(folder, [entry], offset)

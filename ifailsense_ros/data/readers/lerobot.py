@@ -113,7 +113,8 @@ class LerobotReader(BaseReader):
         success = self._label(entry, rows)
         instruction = _instruction(rows, tasks)
         own = {k.removeprefix(OWN): v for k, v in row.items() if k.startswith(OWN)}
-        name = f"{self.path.resolve().name}/{entry.index}"
+        folder = self.path.resolve().name
+        name = f"{folder}/{own.get('key') or entry.index}"
         session = [str(rows[c][0]) for c in _SESSION_COLUMNS if c in rows]
         # A copy: records that somebody keeps must not keep the columns of the whole file.
         times_s = rows["timestamp"].copy()
@@ -134,7 +135,7 @@ class LerobotReader(BaseReader):
             stamps_ns=stamps,
             num_pov=len(self._cameras),
             read=read,
-            twin=own.get("twin"),
+            twin=f"{folder}/{own['twin']}" if own.get("twin") else None,
             start_ns=own.get("start_ns"),
             end_ns=own.get("end_ns"),
         )

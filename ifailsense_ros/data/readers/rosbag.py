@@ -177,9 +177,10 @@ class RosbagReader(BaseReader):
             except BagError as error:
                 raise DataError(str(error)) from error
 
+        folder = self.path.resolve().name
         return BagRecord(
             source=self.source,
-            key=f"{name}/{number}",
+            key=f"{folder}/{note.key}" if note.key else f"{name}/{number}",
             # The episodes of one bag share a session.
             group=note.group or name,
             instruction=instruction,
@@ -191,7 +192,7 @@ class RosbagReader(BaseReader):
             stamps_ns=stamps,
             num_pov=self._num_pov,
             read=read,
-            twin=note.twin or None,
+            twin=f"{folder}/{note.twin}" if note.twin else None,
             start_ns=start_ns,
             end_ns=episode.end_ns - offset_ns,
             origin_ns=start_ns - TrackerConfig.pre_roll_ns,

@@ -355,6 +355,7 @@ def test_options_out_of_range(simple_bag: Path, options: dict) -> None:
         ("episodes: [{start: 1, end: 2}, {label: success}]", "either all have start and end"),
         ("episodes: [{label: yes}]", "label: True is none of success, failure, unknown"),
         ("episodes: [{instruction: 7}]", "instruction: 7 is not a text"),
+        ("episodes: [{key: a}, {key: a}]", "two have the same key"),
         ("episodes: [{episode_id: me}]", "episode_id: 'me' is not a UUID"),
         ("episodes: [{label: success}]\nstamp_offset_ns: x", "stamp_offset_ns: 'x'"),
     ],
