@@ -52,7 +52,10 @@ def read_frames(
     try:
         with av.open(str(path)) as container:
             found = dict(_frames_at(container, sorted(set(times_s)), tolerance_s, what))
-    except (av.FFmpegError, IndexError) as error:
+    except DataError:
+        raise
+    except Exception as error:
+        # A damaged file fails in any of many ways inside PyAV.
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{what}cannot be decoded ({reason}); it is damaged or was cut off: copy it again"
