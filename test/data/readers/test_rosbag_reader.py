@@ -117,7 +117,7 @@ def test_keyframes_of_the_demo_bags_are_the_live_ones(bag: str, num_keyframes: i
     _assert_same_episode(record.episode(num_keyframes, 2), live)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     steps_ms=st.lists(st.integers(20, 400), min_size=70, max_size=200),
     start_late_ms=st.integers(0, 300),
