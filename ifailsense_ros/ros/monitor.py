@@ -22,7 +22,8 @@ from rclpy.signals import SignalHandlerOptions
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.ros.monitor_node import MonitorNode
 
-_SPIN_S = 0.1
+# No timer does this: it would also wake a node that is busy with pictures anyway.
+_SPIN_S = 0.05
 # Each sends one result of an action, and no more than that.
 _LAST_TURNS = 20
 _M_MMAP_THRESHOLD = -3  # of malloc.h

@@ -1,7 +1,7 @@
 """The monitor as a managed node: parameters, life cycle and diagnostics.
 
 What it does when it is configured is in ros/monitoring.py. Whoever spins the node calls `work`
-after each `spin_once`; all but the heartbeat happens in that one thread.
+after each `spin_once`, ten times a second or more; all but the heartbeat happens in that thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
@@ -38,7 +37,7 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.ERROR,
 )
 
-_TICK_S = 0.05
+_POLL_S = 0.05
 
 Transition = Callable[["MonitorNode", LifecycleState], TransitionCallbackReturn]
 
@@ -86,9 +85,6 @@ class MonitorNode(LifecycleNode):
         self._autostart = self._declared.values["autostart"]
         self._arrived = threading.Event()
         self._wake = self.create_guard_condition(lambda: None)
-        # Steady: it goes on when simulated time stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(_TICK_S, lambda: None, clock=steady)
         self._answer_invalid_transitions()
         self._heartbeat = Heartbeat(self, self._wake_up)
         self._heartbeat.start()
@@ -240,7 +236,7 @@ class MonitorNode(LifecycleNode):
 
     def _wait_for_detector(self) -> Ready:
         while self._ready is None:
-            self._arrived.wait(_TICK_S)
+            self._arrived.wait(_POLL_S)
             self._arrived.clear()
             if self._stop_requested():
                 raise ConfigError("the process is to end")
