@@ -127,7 +127,7 @@ class VideoWriter:
             )
         self.pixel_format = "yuv444p" if odd else "yuv420p"
         os.environ.setdefault("SVT_LOG", "1")  # else libsvtav1 tells its settings on stderr
-        self._container = av.open(str(path), "w", format="mp4")
+        self._container: Any = av.open(str(path), "w", format="mp4")
         self._stream = self._container.add_stream(encoder, rate=self._fps, options=dict(options))
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = self.pixel_format
@@ -156,10 +156,20 @@ class VideoWriter:
         self._count += 1
 
     def close(self) -> None:
-        """Write what is still held back, and the index."""
-        if self._count:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        """Write what is still held back, and the index. Closing it again does nothing."""
+        if self._container is None:
+            return
+        try:
+            if self._count:
+                self._container.mux(self._stream.encode())
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Let the file go as it is; it need not be a video that can be read."""
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
 
 
 def _av() -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from ifailsense_ros.cli import main
 from ifailsense_ros.core.errors import ConfigError, DataError
+from ifailsense_ros.data.export import lerobot_files as files
 from ifailsense_ros.data.export.lerobot import CAMERAS, LerobotExport
 from ifailsense_ros.data.export.lerobot_stats import (
     PictureStats,
@@ -223,6 +225,29 @@ def test_stopped_before_the_first_shard(tmp_path: Path, record_maker: Callable) 
     records[1] = record_maker(1)
     assert list(LerobotExport(tmp_path).run(records)) == records
     assert len(list(LerobotReader(tmp_path))) == 2
+
+
+def test_interrupted_while_a_shard_gets_its_names(
+    tmp_path: Path, record_maker: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [record_maker(k) for k in range(4)]
+    for at in range(8):  # info.json; video, video, rows, metadata; tasks, statistics, info.json
+        names = iter(range(10**6))
+
+        def interrupt(path: Path, names: Iterator[int] = names, at: int = at) -> None:
+            if next(names) == at:
+                raise KeyboardInterrupt
+            os.replace(files.part(path), path)
+
+        folder = tmp_path / str(at)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "finish", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                list(LerobotExport(folder, episodes_per_file=2).run(records))
+        rest = list(LerobotExport(folder, episodes_per_file=2).run(records))
+        assert rest == (records[2:] if at > 4 else records)
+        assert len(list(LerobotReader(folder))) == _info(folder)["total_episodes"] == 4
+        assert not list(folder.rglob("*.part"))
 
 
 def test_going_on_with_something_else(tmp_path: Path, record_maker: Callable) -> None:

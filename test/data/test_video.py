@@ -34,6 +34,7 @@ def video(
             for number in range(COUNT):
                 writer.add(picture_numbers[0](number))
         assert len(writer) == COUNT
+        writer.close()  # again
     return path
 
 

@@ -72,7 +72,8 @@ class LerobotExport:
         self._tasks: dict[str, int] = {}
         self._stats = TotalStats()
         self._episodes = self._frames = self._shards = 0
-        if self.folder.exists() and any(self.folder.iterdir()):
+        # A run that was stopped at once has left nothing but unfinished files.
+        if any(p.is_file() and p.suffix != ".part" for p in self.folder.rglob("*")):
             self._go_on()
 
     def _go_on(self) -> None:
@@ -113,7 +114,6 @@ class LerobotExport:
                 try:
                     if not self._features:
                         self._begin(record)
-                        self._write_metadata()
                     self._check(record)
                 except DataError as error:
                     if not self._keep_going:
@@ -125,9 +125,10 @@ class LerobotExport:
                 self._note(shard.add(record, self._episodes, self._frames, task))
                 yield record
                 if shard.episodes >= self._per_file or shard.is_large():
-                    shard = self._commit(shard)
+                    self._commit(shard)
+                    shard = None
             if shard is not None:
-                shard = self._commit(shard)
+                self._commit(shard)
             if self._episodes:
                 # An earlier run may have been stopped between its last shard and this.
                 self._write_metadata()
@@ -141,13 +142,16 @@ class LerobotExport:
         self._write_metadata()
 
     def _write_metadata(self) -> None:
+        files.write_tasks(self.folder, self._tasks)
+        files.write_json(self.folder / "meta" / "stats.json", self._stats.as_json())
+        self._write_info()
+
+    def _write_info(self) -> None:
         totals = {
             "total_episodes": self._episodes,
             "total_frames": self._frames,
             "total_tasks": len(self._tasks),
         }
-        files.write_tasks(self.folder, self._tasks)
-        files.write_json(self.folder / "meta" / "stats.json", self._stats.as_json())
         info = files.info_json(self._features, self._fps, totals)
         files.write_json(self.folder / "meta" / "info.json", info)
 
@@ -169,6 +173,8 @@ class LerobotExport:
                 height, width, self._fps, self._codec, pixel_format
             )
         self._features = features | files.column_features(record.success is not None)
+        # From here on the folder can be told from anything else, and gone on with.
+        self._write_info()
 
     def _check(self, record: EpisodeRecord) -> None:
         labelled = "next.success" in self._features
@@ -304,7 +310,7 @@ class _Shard:
     def abandon(self) -> None:
         """Leave nothing behind of an unfinished shard."""
         for key, video in self._videos.items():
-            video.close()
+            video.discard()
             files.part(self._video_path(key)).unlink(missing_ok=True)
 
     def _video_path(self, key: str) -> Path:
