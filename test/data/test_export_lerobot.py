@@ -261,6 +261,10 @@ def test_going_on_with_something_else(tmp_path: Path, record_maker: Callable) ->
     (tmp_path / "meta/info.json").unlink()
     with pytest.raises(ConfigError, match="is not an export to go on with"):
         LerobotExport(tmp_path)
+    for package in ("0.3.3", "0.4.4"):
+        theirs = Path(__file__).resolve().parent / "readers" / f"lerobot-{package}"
+        with pytest.raises(ConfigError, match="another program's data set"):
+            LerobotExport(theirs)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("")
     with pytest.raises(ConfigError, match="choose another folder"):

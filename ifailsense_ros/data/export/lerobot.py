@@ -24,6 +24,7 @@ from ifailsense_ros.data.export.lerobot_stats import (
     column_stats,
     flat_columns,
 )
+from ifailsense_ros.data.readers.lerobot import STAMP_COLUMN
 from ifailsense_ros.data.readers.lerobot_meta import OWN, read_info
 from ifailsense_ros.data.records import EpisodeRecord, Problem
 from ifailsense_ros.data.video import VideoWriter
@@ -79,6 +80,8 @@ class LerobotExport:
     def _go_on(self) -> None:
         try:
             info = read_info(self.folder)
+            if info.major != 3 or STAMP_COLUMN not in info.features:
+                raise DataError("another program's data set")
             for row in files.episodes_so_far(self.folder):
                 self._note(row)
         except DataError as error:
@@ -272,7 +275,7 @@ class _Shard:
             "episode_index": np.full(count, episode),
             "index": first + steps,
             "task_index": np.full(count, task),
-            "stamp_ns": np.array(record.stamps_ns),
+            STAMP_COLUMN: np.array(record.stamps_ns),
             "next.done": last,
             "next.success": last & bool(record.success),
         }
