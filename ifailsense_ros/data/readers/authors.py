@@ -160,7 +160,7 @@ class AuthorsReader(BaseReader):
             groups = range(file.num_row_groups)
         number = 0
         for group in groups:
-            for place, row in enumerate(read_rows(path, group, columns).to_pylist()):
+            for place, row in enumerate(read_rows(path, group, columns)):
                 if chosen is None or (path, number) in chosen:
                     where = f"{path}: row {number}"
                     with self.noting(where):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class PictureColumns:
     grid: tuple[int, int] | None
 
 
+_Used = TypeVar("_Used")
 _ARROW_ERRORS = (OSError, ValueError, TypeError, KeyError, NotImplementedError)
 """Arrow's own errors derive from these."""
 
@@ -51,20 +52,29 @@ def count_rows(path: Path) -> int:
         return file.metadata.num_rows
 
 
-def read_rows(path: Path, group: int, columns: Sequence[str]) -> Any:
-    """Columns of one row group as a pyarrow table.
+def _read(path: Path, group: int, columns: Sequence[str], use: Callable[[Any], _Used]) -> _Used:
+    """What `use` makes of columns of one row group.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is damaged; text that is none shows only in use.
     """
     with open_parquet(path) as file:
         try:
             # So little work that waiting for Arrow's threads would take longer.
-            return file.read_row_group(group, columns=list(columns), use_threads=False)
+            return use(file.read_row_group(group, columns=list(columns), use_threads=False))
         except _ARROW_ERRORS as error:
             raise DataError(
                 f"{path}: row group {group} is damaged ({one_line(error)}); download it again"
             ) from error
+
+
+def read_rows(path: Path, group: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of one row group, row by row.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return _read(path, group, columns, lambda table: table.to_pylist())
 
 
 def read_column(path: Path, name: str) -> list[Any]:
@@ -77,13 +87,12 @@ def read_column(path: Path, name: str) -> list[Any]:
         if name not in file.schema_arrow.names:
             raise DataError(f"{path}: column {name} is missing")
         groups = range(file.num_row_groups)
-    return [v for group in groups for v in read_rows(path, group, [name]).column(name).to_pylist()]
+    return [row[name] for group in groups for row in read_rows(path, group, [name])]
 
 
 def read_pictures(path: Path, group: int, columns: tuple[str, ...]) -> dict[str, Any]:
     """Column -> its pictures, still encoded, of one row group."""
-    table = read_rows(path, group, columns)
-    return {name: table.column(name) for name in columns}
+    return _read(path, group, columns, lambda t: {name: t.column(name) for name in columns})
 
 
 def length_columns(file: Any, layout: PictureColumns) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ifailsense_ros.core.errors import ConfigError, DataError
-from ifailsense_ros.data.readers import authors, open_reader, picture_rows
+from ifailsense_ros.data.readers import open_reader, picture_rows
 from ifailsense_ros.data.readers.authors import AuthorsReader
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -95,14 +95,13 @@ def test_pictures_are_read_only_when_asked_for(
     calvin_rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     columns_read: list[str] = []
-    read = picture_rows.read_rows
+    read = picture_rows._read
 
-    def spy(path: Path, group: int, columns: Sequence[str]) -> Any:
+    def spy(path: Path, group: int, columns: Sequence[str], use: Any) -> Any:
         columns_read.extend(columns)
-        return read(path, group, columns)
+        return read(path, group, columns, use)
 
-    for module in (authors, picture_rows):
-        monkeypatch.setattr(module, "read_rows", spy)
+    monkeypatch.setattr(picture_rows, "_read", spy)
     records = list(AuthorsReader(calvin_rows, split="validation"))
     assert set(columns_read) == {
         "task",
@@ -290,6 +289,14 @@ def test_corrupt_files_are_listed(calvin_rows: Path) -> None:
             record.read([0])
     assert reader.problems
     assert all("\n" not in p.what for p in reader.problems)
+
+
+def test_text_that_is_none(tmp_path: Path) -> None:
+    row = {**keyframe_row(0), "task": "Qz7#kP2w"}
+    path = write_rows(tmp_path / "train-0-of-1.parquet", KEYFRAMES, [row, keyframe_row(1)])
+    path.write_bytes(path.read_bytes().replace(b"Qz7#kP2w", b"\xff" * 8))
+    with pytest.raises(DataError, match=r"row group 0 is damaged \('utf-8' codec"):
+        list(AuthorsReader(path))
 
 
 def test_columns_that_are_not_known(tmp_path: Path) -> None:
