@@ -223,7 +223,8 @@ def _push_off(rng: np.random.Generator, state: WorldState) -> Plan:
     """Push a block straight ahead until it has fallen off the table's edge into the drawer."""
     block = state.blocks[_one_of(rng, push_off_ways(state))]
     behind = block.x - extents(block.yaw)[0] - PUSH_OFF_STANDOFF
-    after = EDGE_X + rng.uniform(0.006, 0.022)
+    # Far enough that a block that goes lengthwise does not stay leaning on the edge.
+    after = EDGE_X + rng.uniform(0.035, 0.050)
     y = block.y + rng.normal(0.0, 0.002)
     z = block.z - 0.002
     return [

@@ -22,6 +22,7 @@ from ifailsense_ros.sim.rollout import (
     SPLITS,
     draw_setup,
     episode_seed,
+    perform,
     scene_of,
     simulate,
     target_of,
@@ -235,3 +236,14 @@ def test_a_pushed_block_falls_over_the_edge(world: World) -> None:
 def test_unknown_episode(world: World, arguments: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         simulate(world, **arguments)
+
+
+@pytest.mark.parametrize(("index", "attempt"), [(38, 81), (542, 37), (710, 15)])
+def test_a_block_pushed_lengthwise_falls_into_the_drawer(
+    world: World, index: int, attempt: int
+) -> None:
+    # Pushed just over the edge, such a block stays leaning on it, half in and half out.
+    setup = draw_setup("dev", index, attempt, seed=21)
+    assert setup is not None
+    assert setup.task.name == "push_into_drawer"
+    assert perform(world, setup).outcomes["push_into_drawer"] is Outcome.TRUE
