@@ -1,4 +1,4 @@
-"""Look at episodes: ``python -m ifailsense_ros.sim.unseen.contact_sheet --data DIR --out PNG``.
+"""Look at episodes: ``python -m ifailsense_ros.sim.unseen.contact_sheet --data DIR --out FILE``.
 
 One episode of each task, from a recorded store, each as its montage (rows: exocentric, gripper;
 columns: keyframes) at the cell size the detector sees, enlarged without smoothing. Needs no OpenGL.
@@ -53,12 +53,10 @@ def question(row: EpisodeRow) -> dict[str, str | int]:
 def sheet(
     rows: Iterable[EpisodeRow], columns: int = 2, zoom: int = 2, blind: bool = False
 ) -> np.ndarray:
-    """Montages under what they carry out and what they do not, or under a question, RGB."""
+    """Montages under what they carry out, or under a question, RGB."""
     tiles = []
     for row in rows:
-        text = f"{row.instruction}   [not: {row.negative_instruction}]"
-        if blind:
-            text = f"{row.index}: {question(row)['asked']}?"
+        text = f"{row.index}: {question(row)['asked']}?" if blind else row.instruction
         tiles.append(captioned(tile(row, zoom), text))
     while len(tiles) % columns:
         tiles.append(np.full_like(tiles[0], 255))
@@ -73,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--columns", type=int, default=2)
     parser.add_argument("--zoom", type=int, default=2, help="picture pixels per pixel of a cell")
     parser.add_argument("--blind", type=Path, metavar="KEY.csv", help="an exam, and its key")
-    parser.add_argument("--out", type=Path, required=True, help="PNG file")
+    parser.add_argument("--out", type=Path, required=True, help="picture, .png or .jpg")
     args = parser.parse_args(arguments)
     try:
         rows = one_of_each(read_episodes(args.data), args.skip)
