@@ -110,7 +110,8 @@ class VideoWriter:
         pixel_format: FFmpeg's name.
 
     Raises:
-        DataError: PyAV is missing, or the codec cannot take pictures of this size.
+        DataError: PyAV is missing, or lacks the encoder, or the codec cannot take pictures of this
+            size.
     """
 
     def __init__(
@@ -120,6 +121,11 @@ class VideoWriter:
         self._av = av
         self._fps = Fraction(fps)
         encoder, options = CODECS[codec]
+        if encoder not in av.codecs_available:
+            raise DataError(
+                f"{codec}: PyAV {av.__version__} comes without {encoder}: use "
+                f"{' or '.join(c for c in CODECS if c != codec)}, or another PyAV"
+            )
         odd = size[0] % 2 or size[1] % 2
         if odd and codec != "h264":
             raise DataError(

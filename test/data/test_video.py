@@ -84,3 +84,9 @@ def test_damaged_videos_cost_one_line(video: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="the video is missing"):
         read_frames(tmp_path / "none.mp4", [0.0], 0.04)
+
+
+def test_encoder_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CODECS, "av1", ("libnothing", {}))
+    with pytest.raises(DataError, match="comes without libnothing: use h264, or another"):
+        VideoWriter(tmp_path / "a.mp4", FPS, (32, 64), "av1")
