@@ -39,13 +39,10 @@ from ifailsense_ros.data.video import read_frames
 STAMP_COLUMN = "stamp_ns"
 """Our export's exact stamps; LeRobot's own `timestamp` is float32, seconds from the first row."""
 
+_NUMBER_COLUMNS = ("episode_index", "timestamp", "task_index", STAMP_COLUMN)
 _LABEL_COLUMNS = ("success", "is_episode_successful", "next.success")
 _SESSION_COLUMNS = ("building", "collector_id", "date")  # DROID
-_ROW_COLUMNS = (
-    *("episode_index", "frame_index", "timestamp", "task_index", STAMP_COLUMN),
-    *_LABEL_COLUMNS,
-    *_SESSION_COLUMNS,
-)
+_ROW_COLUMNS = (*_NUMBER_COLUMNS, *_LABEL_COLUMNS, *_SESSION_COLUMNS)
 _WORDS = {"true": True, "success": True, "1": True, "false": False, "failure": False, "0": False}
 _HALF_A_FRAME = 0.45
 
@@ -238,7 +235,7 @@ def _rows_of_file(path: Path) -> dict[str, np.ndarray]:
             table = file.read(names)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path}: cannot be read ({one_line(error)}); copy it again") from error
-    for needed in ("episode_index", "timestamp", "task_index"):
+    for needed in _NUMBER_COLUMNS[:3]:
         if needed not in names:
             raise DataError(f"{path}: column {needed} is missing; copy the data set again")
     columns = {}
@@ -246,8 +243,10 @@ def _rows_of_file(path: Path) -> dict[str, np.ndarray]:
         values = table.column(name).combine_chunks()
         if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
             values = values.flatten()
-        if len(values) != table.num_rows:
-            raise DataError(f"{path}: column {name} must hold one value a row")
+        number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+        odd = name in _NUMBER_COLUMNS and (values.null_count > 0 or not number)
+        if odd or len(values) != table.num_rows:
+            raise DataError(f"{path}: column {name} must hold one value a row; copy it again")
         columns[name] = values.to_numpy(zero_copy_only=False)
     return columns
 
@@ -258,6 +257,8 @@ def _stamps_ns(rows: Mapping[str, np.ndarray], fps: float, path: Path) -> tuple[
         stamps = rows[STAMP_COLUMN].astype(np.int64)
     else:
         seconds = rows["timestamp"].astype(np.float64)
+        if not np.all(np.abs(seconds) < 1e9):  # also not a number
+            raise DataError(f"{path}: column timestamp holds more than seconds; copy it again")
         grid = np.round(seconds * fps) / fps
         near = np.abs(seconds - grid) <= 1e-4
         stamps = np.round(np.where(near, grid, seconds) * 1e9).astype(np.int64)

@@ -120,8 +120,10 @@ def read_info(root: Path) -> LerobotInfo:
         if not isinstance(feature, dict) or "dtype" not in feature:
             raise DataError(f"{path}: features: {name} has no dtype; copy the data set again")
         # Depth is stored as video as well; a detector of this package cannot use it.
-        depth = feature.get("info") or feature.get("video_info") or {}
-        if feature["dtype"] in ("video", "image") and not depth.get("video.is_depth_map"):
+        notes = feature.get("info") or feature.get("video_info")
+        notes = notes if isinstance(notes, dict) else {}
+        depth = notes.get("video.is_depth_map") or notes.get("is_depth_map")
+        if feature["dtype"] in ("video", "image") and not depth:
             cameras[name] = feature["dtype"]
     video_path = get("video_path", str) if "video" in cameras.values() else ""
     chunks_size = get("chunks_size", int) if major == "2" else 1000
@@ -240,6 +242,7 @@ def entry_of(info: LerobotInfo, row: Mapping[str, Any], cameras: tuple[str, ...]
     videos = [key for key in cameras if info.cameras[key] == "video"]
     try:
         index = int(row["episode_index"])
+        length = None if row.get("length") is None else int(row["length"])
         if info.major == 2:
             place = {"episode_chunk": index // info.chunks_size, "episode_index": index}
             data = info.file(info.data_path, **place)
@@ -260,8 +263,7 @@ def entry_of(info: LerobotInfo, row: Mapping[str, Any], cameras: tuple[str, ...]
     for part in parts.values():
         if not part.path.is_file():
             raise DataError(f"{part.path}: is missing; copy the data set again")
-    length = row.get("length")
-    return EpisodeEntry(index, None if length is None else int(length), data, parts, row)
+    return EpisodeEntry(index, length, data, parts, row)
 
 
 def _place(row: Mapping[str, Any], what: str) -> dict[str, int]:

@@ -429,6 +429,51 @@ def test_rows_that_are_missing(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("timestamp", [0.0, None, 0.1], "column timestamp must hold one value a row"),
+        ("task_index", ["a", "b", "c"], "column task_index must hold one value a row"),
+        ("timestamp", [[0.0, 1.0]] * 3, "column timestamp must hold one value a row"),
+        ("timestamp", [0.0, 0.2, 0.1], "timestamps go back in time"),
+        ("timestamp", [0.0, float("nan"), 0.1], "timestamp holds more than seconds"),
+        ("task_index", [7, 7, 7], "task_index 7 is not in the table"),
+        ("timestamp", None, "column timestamp is missing"),
+    ],
+)
+def test_rows_that_make_no_sense(
+    write: Write, column: str, values: list | None, reason: str
+) -> None:
+    root = write("v2.1", lengths=(3,))
+    path = root / "data/chunk-000/episode_000000.parquet"
+    table = pq.read_table(path)
+    table = table.drop_columns([column])
+    pq.write_table(table if values is None else table.append_column(column, [values]), path)
+    with pytest.raises(DataError, match=reason) as caught:
+        list(LerobotReader(root))
+    _one_line(caught, "episode 0")
+
+
+def test_one_value_a_row_in_lists(write: Write) -> None:
+    """Features of shape [1] as older data sets have them."""
+    root = write("v2.1", columns={"next.success": lambda episode, step: [episode == 0]})
+    assert [r.success for r in LerobotReader(root)] == [True, False, False]
+
+
+def test_metadata_that_make_no_sense(write: Write) -> None:
+    root = write("v2.1")
+    path = root / "meta/episodes.jsonl"
+    lines = path.read_text().splitlines()
+    lines[0] = lines[0].replace('"length": 12', '"length": "a lot"')
+    lines[1] = lines[1].replace('"episode_index": 1', '"episode_index": null')
+    path.write_text("\n".join(lines))
+    reader = LerobotReader(root, keep_going=True)
+    assert [r.key for r in reader] == ["cups/2"]
+    assert [p.what.partition(" in the metadata")[1] for p in reader.problems] == [
+        " in the metadata"
+    ] * 2
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"fps": None}, "fps is None"),
