@@ -114,5 +114,5 @@ def verb_category(instruction: str) -> str:
 
 
 def _verb(clause: str) -> str:
-    first = clause.split(" ")[0]
+    first = re.split(r"\W", clause, maxsplit=1)[0]
     return _BASE_FORM.get(first, first)

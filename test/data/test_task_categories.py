@@ -69,6 +69,8 @@ def test_verbs_of_the_simulated_worlds_sentences() -> None:
         ("Use the cloth to wipe the counter", "wiping"),
         ("Unfold the green towel", "folding"),
         ("pouring the water", "pouring"),
+        ("please put-down the cup", "placing"),
+        ("'put' the cup in the sink", "placing"),
         ("Use the cloth", ""),
         ("do anything you like", ""),
         ("", ""),
