@@ -407,8 +407,8 @@ def test_memory_does_not_grow_with_the_episodes(tmp_path: Path) -> None:
         return top
 
     peak(60)  # imports and caches
-    few, many = peak(300), peak(2300)
-    # A batch of rows more or less is a megabyte; an episode held would be three kilobytes.
+    few, many = peak(600), peak(2600)
+    # Batches are full in both; one more is a megabyte. Episodes that are held would be six.
     assert many < few + 2_000_000
 
 

@@ -265,7 +265,7 @@ def records(draw: st.DrawFn) -> list[EpisodeRecord]:
     return made
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(records(), st.integers(0, 3), st.booleans(), st.integers(0, 2))
 def test_whatever_the_episodes_are_no_label_is_wrong_and_nothing_leaks(
     made: list[EpisodeRecord], seed: int, extras: bool, test_phrasings: int
