@@ -22,6 +22,7 @@ from setuptools.command.build_py import build_py
 
 NAME = "ifailsense_ros"
 ROOT = Path(__file__).resolve().parent
+INTERFACES = ("msg", "action", "srv")
 NO_MESSAGES = "IFAILSENSE_ROS_NO_MSGS"
 """Set this variable to install Python only, even where message generators are there."""
 
@@ -101,7 +102,7 @@ class BuildPy(build_py):
     def run(self) -> None:
         super().run()
         package = Path(self.build_lib) / NAME
-        for kind in ("msg", "action"):
+        for kind in INTERFACES:
             shutil.copytree(ROOT / kind, package / "interfaces" / kind, dirs_exist_ok=True)
         if can_generate_messages():
             self._add_messages(package)
@@ -114,7 +115,7 @@ class BuildPy(build_py):
         stage = self._run_cmake()
         # lib/pythonX.Y/site-packages, or Debian's local/lib/pythonX.Y/dist-packages
         python = next(stage.glob(f"**/{NAME}/msg/__init__.py")).parents[2]
-        for kind in ("msg", "action"):
+        for kind in INTERFACES:
             # The generated C sources are compiled by now and of no use.
             shutil.copytree(
                 python / NAME / kind,
@@ -195,6 +196,7 @@ setup(
         "console_scripts": [
             "ifailsense=ifailsense_ros.cli:main",
             "ifailsense_monitor=ifailsense_ros.ros.monitor:main",
+            "ifailsense_detector=ifailsense_ros.ros.detector_server:main",
         ]
     },
     # A placeholder, so that the wheel command looks at data files at all; BuildPy fills in more.

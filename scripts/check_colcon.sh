@@ -74,6 +74,7 @@ import ifailsense_ros
 import ifailsense_ros.core.verdict as verdict
 from ifailsense_ros.action import CheckEpisode
 from ifailsense_ros.msg import DetectorVote, EpisodeEvent, FailureVerdict
+from ifailsense_ros.srv import GetDetector
 
 share = pathlib.Path(get_package_share_directory("ifailsense_ros"))
 for module in (ifailsense_ros, verdict, sys.modules[FailureVerdict.__module__.rsplit(".", 1)[0]]):
@@ -88,11 +89,12 @@ node = rclpy.create_node("check")
 node.create_publisher(EpisodeEvent, "episode", 1)
 node.create_publisher(FailureVerdict, "verdict", 1).publish(message)
 ActionServer(node, CheckEpisode, "check", lambda goal: None)
+node.create_service(GetDetector, "get_detector", lambda request, response: response)
 rclpy.shutdown()
 print(f"messages, action and Python from {share.parents[1]}")
 PYTHON
 # What `ros2 run` would start.
-for executable in ifailsense ifailsense_monitor; do
+for executable in ifailsense ifailsense_monitor ifailsense_detector; do
   "$work/install/ifailsense_ros/lib/ifailsense_ros/$executable" --help > "$work/help.txt"
   head -n 1 "$work/help.txt"
 done

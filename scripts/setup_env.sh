@@ -52,7 +52,7 @@ exec 9< requirements.lock
 flock 9
 
 environment_id="$(printf '%s %s' "$(hash_of requirements.lock)" "$(command -v "$python")")"
-package_id="$(hash_of msg action cmake CMakeLists.txt package.xml pyproject.toml setup.py scripts/ifailsense scripts/ifailsense_monitor)"
+package_id="$(hash_of msg action srv cmake CMakeLists.txt package.xml pyproject.toml setup.py scripts/ifailsense scripts/ifailsense_monitor scripts/ifailsense_detector)"
 environment_stamp="$env/.ifailsense-environment"
 package_stamp="$env/.ifailsense-package"
 

@@ -64,7 +64,7 @@ def _is_ros(name: str) -> bool:
     return (
         top in ROS_MODULES
         or top.endswith(("_msgs", "_srvs"))
-        or name.startswith(("ifailsense_ros.msg", "ifailsense_ros.action"))
+        or name.startswith(("ifailsense_ros.msg", "ifailsense_ros.action", "ifailsense_ros.srv"))
     )
 
 

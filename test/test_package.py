@@ -163,9 +163,13 @@ def test_reading_the_definitions_gives_the_same_types_as_ros() -> None:
 
 def test_every_interface_file_is_built() -> None:
     files = {
-        f"{folder}/{p.name}" for folder in ("msg", "action") for p in (ROOT / folder).iterdir()
+        f"{folder}/{p.name}"
+        for folder in ("msg", "action", "srv")
+        for p in (ROOT / folder).iterdir()
     }
-    built = set(re.findall(r'"((?:msg|action)/\w+\.\w+)"', (ROOT / "CMakeLists.txt").read_text()))
+    built = set(
+        re.findall(r'"((?:msg|action|srv)/\w+\.\w+)"', (ROOT / "CMakeLists.txt").read_text())
+    )
     assert built == files
 
 
@@ -269,7 +273,7 @@ def test_setup_leaves_an_environment_alone_that_it_did_not_make(tmp_path: Path) 
 def test_wheel_holds_what_users_need_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("ifailsense_ros", "msg", "action", "cmake", "scripts", "test"):
+    for name in ("ifailsense_ros", "msg", "action", "srv", "cmake", "scripts", "test"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "package.xml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, source)
@@ -292,6 +296,7 @@ def test_wheel_holds_what_users_need_and_nothing_else(tmp_path: Path) -> None:
     }
     expected |= {f"ifailsense_ros/interfaces/{p.parent.name}/{p.name}" for p in ROOT.glob("msg/*")}
     expected |= {"ifailsense_ros/interfaces/action/CheckEpisode.action"}
+    expected |= {f"ifailsense_ros/interfaces/srv/{p.name}" for p in ROOT.glob("srv/*")}
     inside = {name for name in names if name.startswith("ifailsense_ros/")}
     assert inside == expected
     assert {name.split("/")[0].split("-")[0] for name in names} == {"ifailsense_ros"}

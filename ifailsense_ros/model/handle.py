@@ -11,16 +11,17 @@ import importlib
 import os
 import queue
 import re
+import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ifailsense_ros.core.checkpoint import CheckpointConfig
+from ifailsense_ros.core.checkpoint import MontageSettings
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.core.verdict import Judgement, Reason
@@ -48,12 +49,22 @@ class DetectorSpec:
         return self.num_threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
+class Wants(Protocol):
+    """What the node must know of a checkpoint: the part of `CheckpointConfig` that it uses."""
+
+    @property
+    def montage(self) -> MontageSettings: ...
+
+    @property
+    def min_keyframes(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Ready:
     """The detector is loaded; it takes requests from now on."""
 
     model_id: str
-    config: CheckpointConfig
+    config: Wants
 
 
 @dataclass(frozen=True)
@@ -152,6 +163,25 @@ def judge_safely(detector: Any, episode: Episode) -> Judgement:
         traceback.print_exc()
         return Judgement.unknown(Reason.DETECTOR_ERROR, f"the detector failed: {one_line(error)}")
     return judgement
+
+
+def judge_together(detector: Any, episodes: Sequence[Episode]) -> list[Judgement]:
+    """`judge_safely` of several episodes, in one pass where the detector can do that.
+
+    A detector that can has `judge_batch(episodes) -> list[Judgement]`. When that fails, they are
+    judged one by one: what is wrong with one episode says nothing about the others.
+    """
+    if len(episodes) > 1 and hasattr(detector, "judge_batch"):
+        try:
+            judgements = list(detector.judge_batch(episodes))
+            if len(judgements) == len(episodes) and all(
+                isinstance(judgement, Judgement) for judgement in judgements
+            ):
+                return judgements
+            print("judge_batch did not return one Judgement an episode", file=sys.stderr)
+        except Exception:
+            traceback.print_exc()
+    return [judge_safely(detector, episode) for episode in episodes]
 
 
 class InProcessDetector:

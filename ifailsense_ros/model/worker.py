@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -31,7 +31,7 @@ from ifailsense_ros.model.handle import (
     LoadFailed,
     Ready,
     WorkerEvent,
-    judge_safely,
+    judge_together,
     make_detector,
     one_line,
     warm_up,
@@ -101,6 +101,12 @@ class DetectorWorker:
     def submit(self, request_id: int, episode: Episode) -> None:
         """See `DetectorHandle`."""
         self._requests.put((request_id, episode))
+
+    def submit_batch(self, requests: Sequence[tuple[int, Episode]]) -> None:
+        """Have several episodes judged, in one pass if the detector can. As `submit`: only when
+        all of the last batch have been answered. An `Answer` comes for each, in this order.
+        """
+        self._requests.put(list(requests))
 
     def poll(self) -> list[WorkerEvent]:
         """See `DetectorHandle`."""
@@ -195,8 +201,11 @@ def _serve(connection: Connection) -> None:
         connection.send(LoadFailed(one_line(error)))
         return
     while True:
-        request_id, episode = connection.recv()
-        connection.send(Answer(request_id, judge_safely(detector, episode)))
+        request = connection.recv()
+        requests = request if isinstance(request, list) else [request]
+        judgements = judge_together(detector, [episode for _, episode in requests])
+        for (request_id, _), judgement in zip(requests, judgements, strict=True):
+            connection.send(Answer(request_id, judgement))
 
 
 def _end_with_parent() -> None:

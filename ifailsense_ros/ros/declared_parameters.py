@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -28,16 +28,23 @@ class DeclaredParameters:
     Args:
         node: whose parameters they are.
         is_configured: whether the values are in use.
+        table: of the parameters.
     """
 
-    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        is_configured: Callable[[], bool],
+        table: Mapping[str, Parameter] = PARAMETERS,
+    ) -> None:
         self._node = node
+        self._table = table
         self._is_configured = is_configured
         self._objections: dict[str, str] = {}
         self._changed = False
-        for name, row in PARAMETERS.items():
+        for name, row in table.items():
             self._declare(name, row)
-        for name in sorted(set(node._parameter_overrides) - set(PARAMETERS)):
+        for name in sorted(set(node._parameter_overrides) - set(table)):
             # Misspelt names would otherwise be passed over in silence.
             if name != "use_sim_time" and not name.startswith(("qos_overrides.", "start_type_")):
                 node.get_logger().warning(f"parameter {name} is unknown and has no effect")
@@ -46,7 +53,7 @@ class DeclaredParameters:
     @property
     def values(self) -> dict[str, Any]:
         """All values, by name."""
-        return {name: self._node.get_parameter(name).value for name in PARAMETERS}
+        return {name: self._node.get_parameter(name).value for name in self._table}
 
     def check(self) -> None:
         """See that every value that was given is allowed.
@@ -66,18 +73,20 @@ class DeclaredParameters:
         descriptor = _descriptor(row)
         try:
             value = self._node.declare_parameter(name, row.default, descriptor).value
-            text = objection(name, value)
+            text = objection(name, value, row)
         except ParameterException:
             value = self._node._parameter_overrides[name].value
-            text = objection(name, value)
+            text = objection(name, value, row)
             self._node.declare_parameter(name, row.default, descriptor, ignore_override=True)
         if text:
             self._objections[name] = text
 
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
-        ours = [parameter for parameter in parameters if parameter.name in PARAMETERS]
+        ours = [parameter for parameter in parameters if parameter.name in self._table]
         for parameter in ours:
-            text = objection(parameter.name, parameter.value) or self._too_late(parameter.name)
+            row = self._table[parameter.name]
+            text = objection(parameter.name, parameter.value, row)
+            text = text or self._too_late(parameter.name)
             if text:
                 return SetParametersResult(successful=False, reason=text)
         for parameter in ours:
@@ -87,7 +96,7 @@ class DeclaredParameters:
         return SetParametersResult(successful=True)
 
     def _too_late(self, name: str) -> str:
-        if PARAMETERS[name].change is Change.UNCONFIGURED and self._is_configured():
+        if self._table[name].change is Change.UNCONFIGURED and self._is_configured():
             return (
                 f"parameter {name} can be changed only while the node is unconfigured: "
                 "deactivate and clean up first"

@@ -10,6 +10,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from ifailsense_ros.core.tracker import Tracker
+from ifailsense_ros.model.dispatch import ClientCounts
 from ifailsense_ros.ros.image_source import Synchronizer
 
 UNLOADED, LOADING, READY, LOST, FAILED = "unloaded", "loading", "ready", "lost", "failed"
@@ -134,6 +135,19 @@ def camera_status(
         text = "silent" if silent else "receiving"
     extra = {"rate [Hz]": round(counts.rate_hz, 2), "age [s]": age, "frame id": counts.frame_id}
     return _status(f"{name}: camera {camera}", level, text, {**values, **extra})
+
+
+def client_status(name: str, client: str, asked: ClientCounts, waiting: int) -> DiagnosticStatus:
+    """What became of the requests of one client of a shared detector; `waiting` of them wait."""
+    counts, latency_ns = asked.counts, asked.latency_ns
+    not_judged = counts.total() - counts["asked"] - counts["judged"]
+    values = {
+        "waiting": waiting,
+        **{what: counts[what] for what in ("asked", "judged", "refused", "expired", "failed")},
+        "latency of last judgement [s]": "" if latency_ns is None else latency_ns / 1e9,
+    }
+    text = f"{not_judged} of {counts['asked']} not judged" if not_judged else "served"
+    return _status(f"{name}: client {client}", DiagnosticStatus.OK, text, values)
 
 
 def _status(name: str, level: bytes, message: str, values: Mapping[str, Any]) -> DiagnosticStatus:

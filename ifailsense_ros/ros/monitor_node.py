@@ -17,16 +17,10 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
-from ifailsense_ros.model.handle import (
-    DetectorHandle,
-    InProcessDetector,
-    LoadFailed,
-    Ready,
-    one_line,
-)
-from ifailsense_ros.model.worker import DetectorWorker
-from ifailsense_ros.ros import diagnostics, parameters
+from ifailsense_ros.model.handle import DetectorHandle, LoadFailed, Ready, one_line
+from ifailsense_ros.ros import diagnostics
 from ifailsense_ros.ros.declared_parameters import DeclaredParameters
+from ifailsense_ros.ros.detector_handle import make_handle
 from ifailsense_ros.ros.heartbeat import Heartbeat
 from ifailsense_ros.ros.monitoring import Monitoring
 
@@ -107,14 +101,8 @@ class MonitorNode(LifecycleNode):
         """
         self._declared.check()
         values = self._declared.values
-        parameters.check_detector(values)
-        spec = parameters.detector_spec(values)
+        self._detector = make_handle(self, values, self._wake_up)
         self._health.state = diagnostics.LOADING
-        if values["in_process"]:
-            self._detector = InProcessDetector(spec, self._wake_up)
-        else:
-            timeout_s = values["detector_start_timeout"]
-            self._detector = DetectorWorker(spec, timeout_s, self._wake_up)
         self.get_logger().info(f"loading detector {values['detector']!r}")
         self._detector.start()
 

@@ -64,7 +64,8 @@ PARAMETERS: dict[str, Parameter] = {
     "detector": Parameter(
         "sim-tiny",
         "Checkpoint: the name of a packaged one or a folder; or module:callable, which is called "
-        "with device= and shuffle_seed= and returns a detector of your own.",
+        "with device= and shuffle_seed= and returns a detector of your own; or service:/name, a "
+        "detector that several monitors share.",
     ),
     "device": Parameter("auto", "Where the detector runs: auto, cpu, cuda, cuda:1, ..."),
     "detector_threads": Parameter(
@@ -231,9 +232,12 @@ def check_detector(values: Mapping[str, Any]) -> None:
         CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
 
 
-def objection(name: str, value: Any) -> str:
-    """Why a parameter cannot have this value, in one line that names it; empty if it can."""
-    row = PARAMETERS[name]
+def objection(name: str, value: Any, row: Parameter | None = None) -> str:
+    """Why a parameter cannot have this value, in one line that names it; empty if it can.
+
+    `row`: of the parameter; the monitor's if omitted.
+    """
+    row = row or PARAMETERS[name]
     if type(value) is not type(row.default):
         return f"parameter {name}: {value!r} is not {_type_name(row)}"
     if isinstance(value, str):

@@ -103,7 +103,7 @@ def test_batch_equals_singles(detector):
         single = detector.judge(episode)
         assert (judgement.outcome, judgement.reason) == (single.outcome, single.reason)
         assert [v.value for v in judgement.votes] == [v.value for v in single.votes]
-        assert _p(judgement) == pytest.approx(_p(single), abs=1e-4)
+        assert _p(judgement) == pytest.approx(_p(single), abs=1e-5)
     assert detector.judge_batch([]) == []
 
 

@@ -25,11 +25,13 @@ def child_environment(**extra: str) -> dict[str, str]:
 
 
 class MonitorProcess:
-    """The monitor as its own OS process."""
+    """The monitor (or another node of ours) as its own OS process."""
 
-    def __init__(self, log: Path, *parameters: str) -> None:
+    def __init__(
+        self, log: Path, *parameters: str, module: str = "ifailsense_ros.ros.monitor"
+    ) -> None:
         words = [w for p in parameters for w in ("-r" if p.startswith("__") else "-p", p)]
-        command = [sys.executable, "-m", "ifailsense_ros.ros.monitor", "--ros-args", *words]
+        command = [sys.executable, "-m", module, "--ros-args", *words]
         self._log = log
         with log.open("w") as out:
             self.process = subprocess.Popen(

@@ -1,0 +1,88 @@
+"""A node as a process: signals, what is wrong said in one line, and everything settled at the end.
+
+Own signal handling: rclpy's would invalidate the context before open work could be settled. The
+first SIGINT or SIGTERM settles it and ends the process with 0; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+
+_SPIN_S = 0.05
+
+
+class Stop:
+    """Set by the first signal."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGINT, self)
+        signal.signal(signal.SIGTERM, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def run(
+    program: str,
+    make: Callable[[Stop], Node],
+    argv: Sequence[str],
+    last_turns: int = 20,
+) -> int:
+    """Run the node until a signal comes.
+
+    Args:
+        program: its name, for messages.
+        make: the node; it has `work()`, called after each `spin_once`, and `settle()`, called at
+            the end: nobody is left without an answer.
+        argv: of the process.
+        last_turns: of the executor after `settle`, for what it has only handed over.
+
+    Returns:
+        Exit status; 2 after one line on stderr when a setting is wrong.
+    """
+    stop = Stop()
+    try:
+        _run(make, argv, stop, last_turns)
+    except IFailSenseError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(make: Callable[[Stop], Node], argv: Sequence[str], stop: Stop, last_turns: int) -> None:
+    try:
+        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # what rclpy raises for bad --ros-args differs by distribution
+        raise ConfigError(" ".join(str(error).split())) from error
+    try:
+        node = make(stop)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            while not stop.requested:
+                executor.spin_once(timeout_sec=_SPIN_S)
+                node.work()
+        finally:
+            node.settle()
+            for _ in range(last_turns):
+                executor.spin_once(timeout_sec=0.0)
+            # Before the context goes: its destructor would complain otherwise.
+            executor.shutdown(timeout_sec=0.5)
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
