@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ifailsense_ros.core.errors import DataError
-from ifailsense_ros.data.readers.lerobot_meta import OWN, open_parquet
+from ifailsense_ros.data.readers.lerobot_meta import OWN, open_parquet, reading
 
 VERSION = "v3.0"
 CHUNK_SIZE = 1000
@@ -95,12 +95,9 @@ def episodes_so_far(folder: Path, columns: Sequence[str] | None = None) -> Itera
                 raise DataError(
                     f"{path}: not made by `ifailsense data export`: choose another folder"
                 )
-            try:
+            with reading(path):
                 for batch in file.iter_batches(64, columns=columns):
                     yield from batch.to_pylist()
-            except (pa.ArrowException, OSError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise DataError(f"{path}: cannot be read ({reason}); delete the export") from error
 
 
 def shard_files(folder: Path) -> list[Path]:

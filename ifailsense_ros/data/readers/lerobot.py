@@ -20,7 +20,7 @@ import pyarrow as pa
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.data.bag_sidecar import LABELS
-from ifailsense_ros.data.readers.base import BaseReader, decode_picture, one_line
+from ifailsense_ros.data.readers.base import BaseReader, decode_picture
 from ifailsense_ros.data.readers.lerobot_cameras import pick_cameras
 from ifailsense_ros.data.readers.lerobot_meta import (
     OWN,
@@ -31,6 +31,7 @@ from ifailsense_ros.data.readers.lerobot_meta import (
     open_parquet,
     read_info,
     read_tasks,
+    reading,
 )
 from ifailsense_ros.data.records import EXPERT, EpisodeRecord
 from ifailsense_ros.data.task_categories import verb_category
@@ -197,7 +198,9 @@ class LerobotReader(BaseReader):
         """The picture that stands in a row of a parquet file itself."""
         ends = self._group_ends(path)
         group = bisect_right(ends, row)
-        cell = self._pictures(path, camera, group)[row - (ends[group - 1] if group else 0)].as_py()
+        with reading(path, camera):
+            place = row - (ends[group - 1] if group else 0)
+            cell = self._pictures(path, camera, group)[place].as_py()
         where = f"{path}: {camera}"
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if data is None and isinstance(cell, dict) and cell.get("path"):
@@ -218,36 +221,31 @@ def _group_ends(path: Path) -> list[int]:
 
 
 def _pictures_of_group(path: Path, camera: str, group: int) -> pa.ChunkedArray:
-    with open_parquet(path) as file:
-        try:
-            return file.read_row_group(group, [camera]).column(0)
-        except (pa.ArrowException, OSError, KeyError, IndexError) as error:
-            raise DataError(
-                f"{path}: {camera} cannot be read ({one_line(error)}); copy it again"
-            ) from error
+    with open_parquet(path) as file, reading(path, camera):
+        return file.read_row_group(group, [camera]).column(0)
 
 
 def _rows_of_file(path: Path) -> dict[str, np.ndarray]:
     """Columns of a data file that are no pictures, states or actions."""
     with open_parquet(path) as file:
         names = [name for name in _ROW_COLUMNS if name in file.schema_arrow.names]
-        try:
+        for needed in _NUMBER_COLUMNS[:3]:
+            if needed not in names:
+                raise DataError(f"{path}: column {needed} is missing; copy the data set again")
+        columns = {}
+        with reading(path):
             table = file.read(names)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path}: cannot be read ({one_line(error)}); copy it again") from error
-    for needed in _NUMBER_COLUMNS[:3]:
-        if needed not in names:
-            raise DataError(f"{path}: column {needed} is missing; copy the data set again")
-    columns = {}
-    for name in names:
-        values = table.column(name).combine_chunks()
-        if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-            values = values.flatten()
-        number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-        odd = name in _NUMBER_COLUMNS and (values.null_count > 0 or not number)
-        if odd or len(values) != table.num_rows:
-            raise DataError(f"{path}: column {name} must hold one value a row; copy it again")
-        columns[name] = values.to_numpy(zero_copy_only=False)
+            for name in names:
+                values = table.column(name).combine_chunks()
+                if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+                    values = values.flatten()
+                number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+                odd = name in _NUMBER_COLUMNS and (values.null_count > 0 or not number)
+                if odd or len(values) != table.num_rows:
+                    raise DataError(
+                        f"{path}: column {name} must hold one value a row; copy it again"
+                    )
+                columns[name] = values.to_numpy(zero_copy_only=False)
     return columns
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,18 +134,33 @@ def read_info(root: Path) -> LerobotInfo:
     return LerobotInfo(root, int(major), fps, features, cameras, data_path, video_path, chunks_size)
 
 
+@contextmanager
+def reading(path: Path, what: str = "") -> Iterator[None]:
+    """Whatever a damaged parquet file makes pyarrow raise is a DataError.
+
+    Args:
+        path: of the file.
+        what: of it is read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: is missing; copy the data set again") from None
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
+        what = f"{what} cannot" if what else "cannot"
+        raise DataError(f"{path}: {what} be read ({one_line(error)}); copy it again") from error
+
+
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a parquet file.
 
     Raises:
         DataError: missing, truncated, or not parquet.
     """
-    try:
+    with reading(path):
         return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: is missing; copy the data set again") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); copy it again") from error
 
 
 def read_tasks(info: LerobotInfo) -> dict[int, str]:
@@ -226,11 +242,9 @@ def episode_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _rows(
     file: pq.ParquetFile, path: Path, columns: list[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    try:
+    with reading(path):
         for batch in file.iter_batches(256, columns=columns):
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); copy it again") from error
 
 
 def entry_of(info: LerobotInfo, row: Mapping[str, Any], cameras: tuple[str, ...]) -> EpisodeEntry:
