@@ -36,7 +36,7 @@ from ifailsense_ros.ros import conversions
 ROOT = Path(__file__).resolve().parents[1]
 CAMERAS = ("exo", "gripper")
 STEP_NS = 100_000_000
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 GOAL_ACTION = "arm/move"
 _HEIGHT, _WIDTH = 24, 32
 
