@@ -17,12 +17,13 @@ from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.sim.oracle import Outcome
 from ifailsense_ros.sim.unseen import SOURCE, arm, failures, record
 from ifailsense_ros.sim.unseen.experts import replay
-from ifailsense_ros.sim.unseen.rollout import Seed, Stage, scene_of, simulate
+from ifailsense_ros.sim.unseen.rollout import Rollout, Seed, Stage, scene_of, simulate
 from ifailsense_ros.sim.unseen.scenes import SCENES
 from ifailsense_ros.sim.unseen.tasks import PAIRS
 
 pytestmark = [
     pytest.mark.sim,
+    pytest.mark.timeout(300),  # loading eleven scenes takes its time where other things run
     pytest.mark.skipif(
         importlib.util.find_spec("metaworld") is None, reason="needs the `unseen` extra"
     ),
@@ -34,9 +35,21 @@ def stage() -> Stage:
     return Stage()
 
 
+class Episodes(dict):
+    """An episode of each scene, made when a test first asks for it."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def __missing__(self, scene: str) -> Rollout:
+        self[scene] = simulate(self._stage, Seed("dev", list(SCENES).index(scene)), scene)
+        return self[scene]
+
+
 @pytest.fixture(scope="module")
-def episodes(stage):
-    return {scene: simulate(stage, Seed("dev", n), scene) for n, scene in enumerate(SCENES)}
+def episodes(stage: Stage) -> Episodes:
+    return Episodes(stage)
 
 
 @pytest.mark.parametrize("scene", SCENES)
