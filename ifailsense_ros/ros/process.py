@@ -18,7 +18,10 @@ from rclpy.signals import SignalHandlerOptions
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 
+# No timer does this: it would also wake a node that is busy with pictures anyway.
 _SPIN_S = 0.05
+# Each sends one result of an action, and no more than that.
+_LAST_TURNS = 20
 
 
 class Stop:
@@ -35,12 +38,7 @@ class Stop:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def run(
-    program: str,
-    make: Callable[[Stop], Node],
-    argv: Sequence[str],
-    last_turns: int = 20,
-) -> int:
+def run(program: str, make: Callable[[Stop], Node], argv: Sequence[str]) -> int:
     """Run the node until a signal comes.
 
     Args:
@@ -48,14 +46,13 @@ def run(
         make: the node; it has `work()`, called after each `spin_once`, and `settle()`, called at
             the end: nobody is left without an answer.
         argv: of the process.
-        last_turns: of the executor after `settle`, for what it has only handed over.
 
     Returns:
         Exit status; 2 after one line on stderr when a setting is wrong.
     """
     stop = Stop()
     try:
-        _run(make, argv, stop, last_turns)
+        _run(make, argv, stop)
     except IFailSenseError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
@@ -64,7 +61,7 @@ def run(
     return 0
 
 
-def _run(make: Callable[[Stop], Node], argv: Sequence[str], stop: Stop, last_turns: int) -> None:
+def _run(make: Callable[[Stop], Node], argv: Sequence[str], stop: Stop) -> None:
     try:
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # what rclpy raises for bad --ros-args differs by distribution
@@ -79,8 +76,8 @@ def _run(make: Callable[[Stop], Node], argv: Sequence[str], stop: Stop, last_tur
                 node.work()
         finally:
             node.settle()
-            for _ in range(last_turns):
-                executor.spin_once(timeout_sec=0.0)
+            for _ in range(_LAST_TURNS):
+                executor.spin_once(timeout_sec=0.0)  # what settling has only handed over
             # Before the context goes: its destructor would complain otherwise.
             executor.shutdown(timeout_sec=0.5)
             node.destroy_node()
