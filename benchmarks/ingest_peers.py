@@ -1,6 +1,7 @@
-"""The other processes of the ingest benchmark: the cameras, and a subscriber that only counts.
+"""The other processes of the ingest and fleet benchmarks: the cameras, and a subscriber that only
+counts.
 
-Started by ingest.py; by hand for a look:
+Started by ingest.py and fleet.py; by hand for a look:
 
     python -m benchmarks.ingest_peers publish --transport raw --seconds 10
     python -m benchmarks.ingest_peers count --transport raw
@@ -76,14 +77,21 @@ def make_pictures(transport: str, seed: int) -> list[bytearray]:
 
 
 class Cameras(Node):
-    """Publishes both cameras at 30 Hz, and an episode of 8 s every 10 s.
+    """Publishes both cameras of a robot, and an episode of 8 s every 10 s.
 
     Pictures are serialized once; only the stamp is written anew. Building messages in Python would
     take the CPU that the receiver needs.
+
+    Args:
+        transport: raw or compressed.
+        pictures: of each camera, from `make_pictures`.
+        namespace: of the robot.
     """
 
-    def __init__(self, transport: str) -> None:
-        super().__init__("cameras")
+    def __init__(
+        self, transport: str, pictures: dict[str, list[bytearray]], namespace: str = ""
+    ) -> None:
+        super().__init__("cameras", namespace=namespace)
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         self._images = {
             camera: self.create_publisher(
@@ -92,7 +100,7 @@ class Cameras(Node):
             for camera in CAMERAS
         }
         self._events = self.create_publisher(EpisodeEvent, "episode", reliable)
-        self._pictures = {c: make_pictures(transport, seed) for seed, c in enumerate(CAMERAS)}
+        self._pictures = pictures
         self.published = dict.fromkeys(CAMERAS, 0)
         self.episodes = 0
         self._running = False
@@ -127,34 +135,43 @@ class Cameras(Node):
         self._events.publish(event)
 
 
-def publish(transport: str, seconds: float) -> None:
-    """Wait for subscribers, publish for so long, and say how much."""
+def publish(transport: str, seconds: float, namespaces: list[str], rate_hz: float) -> None:
+    """Wait for subscribers, publish for so long, and say how much. Robots take turns within each
+    period, as cameras that know nothing of each other.
+    """
     rclpy.init()
-    node = Cameras(transport)
+    pictures = {c: make_pictures(transport, seed) for seed, c in enumerate(CAMERAS)}
+    robots = [Cameras(transport, pictures, namespace) for namespace in namespaces]
     deadline = time.monotonic() + 60
-    while not node.all_heard:
-        if time.monotonic() > deadline:
-            sys.exit("error: nobody subscribed to the cameras within 60 s")
-        rclpy.spin_once(node, timeout_sec=0.1)
+    for node in robots:
+        while not node.all_heard:
+            if time.monotonic() > deadline:
+                sys.exit("error: nobody subscribed to the cameras within 60 s")
+            rclpy.spin_once(node, timeout_sec=0.1)
     time.sleep(1.0)  # the subscribers' side of the matching
     say(event="start")
     began, late = time.monotonic(), 0
-    for number in range(round(seconds * RATE_HZ)):
-        due = began + number / RATE_HZ
-        late += time.monotonic() > due + 1 / RATE_HZ
+    for turn in range(round(seconds * rate_hz) * len(robots)):
+        number, robot = divmod(turn, len(robots))
+        due = began + turn / (rate_hz * len(robots))
+        late += time.monotonic() > due + 1 / rate_hz
         time.sleep(max(0.0, due - time.monotonic()))
-        node.publish_boundary(due - began)
-        node.publish_pair(number)
-    say(event="done", published=node.published, episodes=node.episodes, late=late)
+        robots[robot].publish_boundary(due - began)
+        robots[robot].publish_pair(number)
+    took = time.monotonic() - began
+    published = {camera: sum(node.published[camera] for node in robots) for camera in CAMERAS}
+    episodes = sum(node.episodes for node in robots)
+    say(event="done", published=published, episodes=episodes, late=late, took_s=took)
     time.sleep(1.0)  # best effort: what is still on its way
-    node.destroy_node()
+    for node in robots:
+        node.destroy_node()
     rclpy.shutdown()
 
 
-def count(transport: str) -> None:
+def count(transport: str, namespace: str) -> None:
     """Subscribe to both cameras and count, as a node would that does nothing else."""
     rclpy.init()
-    node = Node("bare_subscriber")
+    node = Node("bare_subscriber", namespace=namespace)
     received = dict.fromkeys(CAMERAS, 0)
 
     def take(camera: str) -> None:
@@ -181,12 +198,14 @@ def main() -> None:
     parser.add_argument("part", choices=("publish", "count"))
     parser.add_argument("--transport", choices=("raw", "compressed"), default="raw")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=RATE_HZ, help="Hz of each camera")
+    parser.add_argument("--namespace", action="append", help="of a robot; may be given again")
     args = parser.parse_args()
     if args.part == "publish":
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        publish(args.transport, args.seconds)
+        publish(args.transport, args.seconds, args.namespace or [""], args.rate)
     else:
-        count(args.transport)
+        count(args.transport, (args.namespace or [""])[0])
 
 
 if __name__ == "__main__":
