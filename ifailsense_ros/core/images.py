@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ifailsense_ros.core.errors import ImageError
+from ifailsense_ros.core.picture_size import why_not_decodable
 
 _Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -166,7 +167,7 @@ def decode_compressed(format: str, data: Any) -> np.ndarray:
 
     Raises:
         ImageError: depth (`compressedDepth`, or 16UC1/32FC1 in a PNG), neither JPEG nor PNG,
-            truncated or corrupt data.
+            truncated or corrupt data, or data that claim an absurd size.
     """
     what = f"compressed image of format {format!r}"
     original, _, transport = str(format).lower().partition(";")
@@ -187,6 +188,8 @@ def decode_compressed(format: str, data: Any) -> np.ndarray:
         )
     if not complete:
         raise ImageError(f"{what}: truncated after {raw.size} bytes: check the transport")
+    if reason := why_not_decodable(raw.data):
+        raise ImageError(f"{what}: {reason}: check the camera or the transport")
     try:
         image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:

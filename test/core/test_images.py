@@ -230,7 +230,8 @@ def test_padding_behind_the_end_marker_of_a_jpeg() -> None:
         ("jpeg", b"", "neither"),
         ("h264", b"\x00\x00\x00\x01\x67" * 9, "neither JPEG nor PNG"),
         ("png", _png(_picture(20, 30))[:-30], "truncated"),
-        ("png", _png(_picture(20, 30))[:40] + b"IEND", "corrupt"),
+        ("png", _png(_picture(20, 30))[:40] + b"IEND", "damaged"),
+        ("jpeg", b"\xff\xd8\xff\xdb" + bytes(40) + b"\xff\xd9", "corrupt"),
     ],
 )
 def test_compressed_that_cannot_be_decoded(format: str, data: bytes, says: str) -> None:
@@ -273,3 +274,21 @@ def test_only_image_error_leaves_decode_compressed(
 def test_data_that_are_no_bytes() -> None:
     with pytest.raises(ImageError, match="not bytes"):
         decode_image(1, 1, "mono8", 0, 1, "x")
+
+
+def test_a_picture_that_claims_gigabytes_is_refused_before_it_is_decoded() -> None:
+    small = np.zeros((8, 8, 3), np.uint8)
+    jpeg = bytearray(cv2.imencode(".jpg", small)[1].tobytes())
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = b"\xff\xf0" * 2
+    with pytest.raises(ImageError, match="says it is 65520x65520 pixels"):
+        decode_compressed("jpeg", bytes(jpeg))
+    png = bytearray(cv2.imencode(".png", small)[1].tobytes())
+    size = bytes(png[16:24])
+    png[16:24] = (20_000).to_bytes(4, "big") * 2
+    with pytest.raises(ImageError, match="says it is 20000x20000 pixels"):
+        decode_compressed("png", bytes(png))
+    png[16:24] = size
+    png[33:37] = (2**31 - 1).to_bytes(4, "big")  # the length of the first chunk of pixels
+    with pytest.raises(ImageError, match="a chunk of 2147483647 bytes in"):
+        decode_compressed("png", bytes(png))

@@ -16,9 +16,6 @@ from ifailsense_ros.core.errors import ConfigError, DataError, ImageError
 from ifailsense_ros.core.images import decode_compressed
 from ifailsense_ros.data.records import EpisodeRecord, Problem
 
-_MAX_PIXELS = 1 << 26
-"""More than any camera or strip of keyframes: 8192 x 8192."""
-
 
 class BaseReader(ABC):
     """An `EpisodeReader` over a file or folder. Making one looks only whether the path is there.
@@ -143,33 +140,8 @@ def decode_picture(data: bytes, where: str) -> np.ndarray:
     Raises:
         DataError: truncated, neither PNG nor JPEG, or of an absurd size.
     """
-    # One flipped bit can ask for gigabytes: look before OpenCV allocates them.
-    if reason := _asks_too_much(data):
-        raise DataError(f"{where}: {reason}; copy the data set again")
     try:
         return decode_compressed("", data)
     except ImageError as error:
         reason = str(error).removeprefix("compressed image of format '': ").partition(": ")[0]
         raise DataError(f"{where}: {reason}; copy the data set again") from error
-
-
-def _asks_too_much(data: bytes) -> str:
-    """Why decoding would allocate more than a picture needs; "" if it would not."""
-    width = height = 0
-    if data.startswith(b"\x89PNG"):
-        width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-        at = 8
-        while at + 8 <= len(data):
-            length = int.from_bytes(data[at : at + 4], "big")
-            if at + 12 + length > len(data):
-                return f"truncated or damaged: a chunk of {length} bytes in {len(data)}"
-            at += 12 + length
-    elif data.startswith(b"\xff\xd8"):
-        at = 2
-        while at + 9 <= len(data) and data[at] == 0xFF:
-            # Start-of-frame segments: C0 to CF without tables (C4, C8, CC).
-            if 0xC0 <= data[at + 1] <= 0xCF and data[at + 1] not in (0xC4, 0xC8, 0xCC):
-                height, width = (int.from_bytes(data[at + n : at + n + 2], "big") for n in (5, 7))
-                break
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return f"says it is {width}x{height} pixels" if width * height > _MAX_PIXELS else ""
