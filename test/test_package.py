@@ -35,6 +35,12 @@ FROZEN = {
     "ifailsense_ros/action/CheckEpisode": (
         "RIHS01_91467fe2b9369e7b2bdec08dd8f373816a966e3db5c35b9059ae74c4d078b092"
     ),
+    "ifailsense_ros/srv/GetDetector": (
+        "RIHS01_a258c54b0d72fd585fecc75b4af507c6af50ddbf4a6f26f5e8f241456438d7a0"
+    ),
+    "ifailsense_ros/srv/JudgeEpisode": (
+        "RIHS01_3aea253df140b5f9a3cab83c9faae3165a555f03dcea43d4e64dc5726b18f7b8"
+    ),
 }
 """Type hashes. Committed bags and other machines' nodes know the types by these."""
 

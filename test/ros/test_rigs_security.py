@@ -153,6 +153,14 @@ def test_the_planner_says_when_and_hears_what_came_of_it(policy):
     assert allowed(policy, "actions", "execute")[MONITOR] == ["/monitor/check_episode"]
 
 
+def test_only_the_shared_detector_answers_the_monitors(policy):
+    name = "/detector/judge_episode"
+    replies, requests = (allowed(policy, "services", verb) for verb in ("reply", "request"))
+    may_answer = {e for e, rules in replies.items() if any(fnmatchcase(name, r) for r in rules)}
+    assert may_answer == {"/ifailsense/detector"}
+    assert name in requests[MONITOR]
+
+
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
 def test_the_monitor_may_do_what_the_real_one_does(policy, peer_factory, start_monitor, transport):
     """Asked from the running node's graph, so that a new topic cannot be forgotten here."""
