@@ -17,6 +17,13 @@ HERE = Path(__file__).resolve().parent
 MS = 1_000_000
 S = 1000 * MS
 
+# A test that is not about lost pictures must not lose any, however busy the machine is.
+LOSSLESS = tuple(
+    f"qos_overrides./{camera}/image.subscription.{policy}"
+    for camera in ("exo", "gripper")
+    for policy in ("reliability:=reliable", "depth:=200")
+)
+
 
 def child_environment(**extra: str) -> dict[str, str]:
     """For processes that import from the tree and this folder."""

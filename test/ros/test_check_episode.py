@@ -13,6 +13,7 @@ pytest.importorskip("rclpy")
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from rclpy.action import ActionClient
+from ros_peer import LOSSLESS
 
 from ifailsense_ros.action import CheckEpisode
 from ifailsense_ros.msg import FailureVerdict
@@ -60,7 +61,7 @@ class Planner:
 
 
 def test_goals_of_every_kind(peer_factory, start_monitor):
-    monitor = start_monitor("end_grace:=0.2", "provisional_period:=0.3", "publish_montage:=false")
+    monitor = start_monitor("end_grace:=1.0", "provisional_period:=0.3", *LOSSLESS)
     peer = peer_factory()
     peer.connect(monitor)
     planner, other = Planner(peer), Planner(peer)
@@ -80,6 +81,7 @@ def test_goals_of_every_kind(peer_factory, start_monitor):
     assert any(f.keyframes > 0 for f in planner.feedback)
     peer.film(3)
     peer.event(2)
+    peer.until(lambda: peer.verdicts, monitor=monitor)
     for asker, handle in ((planner, first), (other, second), (other, third)):
         status, verdict = asker.answer(handle)
         assert status == GoalStatus.STATUS_SUCCEEDED
@@ -110,7 +112,7 @@ def test_goals_of_every_kind(peer_factory, start_monitor):
     other.cancel(joined)
     status, verdict = other.answer(joined)
     assert (status, verdict.reason_code) == (GoalStatus.STATUS_CANCELED, R.REASON_NONE)
-    assert len(peer.verdicts) == 3
+    peer.until(lambda: len(peer.verdicts) == 3)
     planner.cancel(mine)
     status, verdict = planner.answer(mine)
     assert (status, verdict.reason_code) == (GoalStatus.STATUS_CANCELED, R.REASON_ABORTED)

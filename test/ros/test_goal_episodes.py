@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from rclpy.action import ActionClient, ActionServer, CancelResponse
+from ros_peer import LOSSLESS
 
 from ifailsense_ros.action import CheckEpisode
 from ifailsense_ros.msg import EpisodeEvent, FailureVerdict
@@ -49,7 +50,9 @@ class Robot:
 
 
 def test_goals_are_episodes(peer_factory, start_monitor):
-    monitor = start_monitor("goal_status_action:=/arm/pick", "end_grace:=0.2")
+    monitor = start_monitor(
+        "goal_status_action:=/arm/pick", "end_grace:=0.2", "camera_stale:=60.0", *LOSSLESS
+    )
     peer = peer_factory()
     peer.connect(monitor)
     robot = Robot(peer)
@@ -63,7 +66,10 @@ def test_goals_are_episodes(peer_factory, start_monitor):
         peer.stamp_ns = peer.node.get_clock().now().nanoseconds
         server, client = robot.begin()
         peer.until(lambda: peer.events and peer.events[-1].event == EpisodeEvent.START)
+        # The server has stamped the acceptance; on a busy machine that was a while ago.
+        peer.stamp_ns = peer.node.get_clock().now().nanoseconds
         peer.film(brighter=expected == R.SUCCESS)
+        peer.spin(0.3)  # its end has no stamp: the pictures must be there
         robot.end(server, how)
         verdict = peer.next_verdict(monitor)
         assert verdict.verdict == expected, verdict.reason
@@ -104,7 +110,7 @@ def test_goals_are_episodes(peer_factory, start_monitor):
 
 def test_early_warnings(peer_factory, start_monitor):
     """They come while the episode runs, are not latched, and replace nothing."""
-    monitor = start_monitor("provisional_period:=0.3", "end_grace:=0.2")
+    monitor = start_monitor("provisional_period:=0.3", "end_grace:=1.0", *LOSSLESS)
     peer = peer_factory()
     peer.connect(monitor)
     peer.event(1, uuid.UUID(int=1), "lift")
@@ -118,14 +124,12 @@ def test_early_warnings(peer_factory, start_monitor):
     assert conversions.to_ns(warning.header.stamp) < peer.stamp_ns
     peer.event(2)
     assert peer.next_verdict(monitor).verdict == R.FAILURE
-    count = len(peer.warnings)
     # A detector that is slow to warn delays the final verdict once, and is asked no more.
     peer.event(1, None, "sleep 1")
     peer.film(12, pause_s=0.1)
     peer.event(2)
     assert peer.next_verdict(monitor).verdict == R.SUCCESS
     peer.until(lambda: int(peer.values("episodes").get("provisional_skipped_busy", 0)) >= 1)
-    assert len(peer.warnings) <= count + 1
     # Switched off at run time.
     assert peer.set_parameter("provisional_period", 0.0) == ""
     count = len(peer.warnings)

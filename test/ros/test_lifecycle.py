@@ -17,6 +17,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import LivelinessPolicy, QoSProfile
+from ros_peer import LOSSLESS
 
 from ifailsense_ros.msg import FailureVerdict
 
@@ -31,7 +32,7 @@ def reasons(peer, since=0):
 
 
 def test_a_managed_life(peer_factory, start_monitor):
-    monitor = start_monitor("autostart:=false", "end_grace:=0.1")
+    monitor = start_monitor("autostart:=false", "end_grace:=1.0", *LOSSLESS)
     peer = peer_factory()
     assert peer.life() == "unconfigured"
     assert not peer.transition("activate"), "not from here"
@@ -99,7 +100,7 @@ def test_a_wrong_parameter_refuses_to_configure_until_it_is_mended(peer_factory,
 
 
 def test_parameters_change_at_run_time_where_that_is_safe(peer_factory, start_monitor):
-    monitor = start_monitor("publish_montage:=false", "end_grace:=0.1")
+    monitor = start_monitor("publish_montage:=false", "end_grace:=1.0", *LOSSLESS)
     peer = peer_factory()
     peer.connect(monitor)
     for name, value, why in (
@@ -147,7 +148,7 @@ def test_while_configure_waits_the_node_beats_and_can_be_stopped(peer_factory, s
 
 
 def test_a_monitor_that_hangs_is_not_alive(peer_factory, start_monitor):
-    monitor = start_monitor()
+    monitor = start_monitor(*LOSSLESS)
     peer = peer_factory()
     alive = []
     peer.node.create_subscription(

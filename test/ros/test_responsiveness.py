@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from rcl_interfaces.srv import GetParameters
+from ros_peer import LOSSLESS
 
 from ifailsense_ros.msg import FailureVerdict
 from ifailsense_ros.ros import conversions
@@ -23,7 +24,7 @@ TAKES_S = 5.0
 
 
 def test_a_slow_detector_holds_nothing_up(peer_factory, start_monitor):
-    monitor = start_monitor("end_grace:=0.2")
+    monitor = start_monitor("end_grace:=1.0", *LOSSLESS)
     peer = peer_factory()
     peer.connect(monitor)
     client = peer.node.create_client(GetParameters, "/monitor/get_parameters")
@@ -33,6 +34,7 @@ def test_a_slow_detector_holds_nothing_up(peer_factory, start_monitor):
     began, answered = time.monotonic(), []
     peer.beats.clear()
     # The next episode runs while the detector still thinks about this one.
+    peer.stamp_ns += 50_000_000  # a picture stamped exactly at END belongs to what ended
     peer.event(1, TWO, "lift")
     first_ns = peer.stamp_ns
     while time.monotonic() < began + TAKES_S - 1.0:
