@@ -17,7 +17,7 @@ pytest.importorskip("rclpy")
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from ros_peer import MonitorProcess
+from ros_peer import ROOT, MonitorProcess
 
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.errors import ConfigError
@@ -26,6 +26,8 @@ from ifailsense_ros.core.verdict import Judgement, Outcome, Reason
 from ifailsense_ros.model.handle import Answer, Died, LoadFailed, Ready
 from ifailsense_ros.msg import FailureVerdict
 from ifailsense_ros.ros import judge_messages
+from ifailsense_ros.ros.detector_server import SERVER_PARAMETERS
+from ifailsense_ros.ros.parameters import PARAMETERS
 from ifailsense_ros.ros.remote_detector import RemoteDetector
 from ifailsense_ros.srv import JudgeEpisode
 
@@ -285,6 +287,16 @@ def test_the_server_says_what_is_wrong_with_its_settings(start_server):
         (line,) = [x for x in server.output.splitlines() if "error: " in x]
         assert line.startswith("ifailsense_detector: error: ")
         assert text in line
+
+
+def test_the_documentation_has_every_parameter():
+    text = (ROOT / "docs" / "fleet.md").read_text()
+    for name, row in SERVER_PARAMETERS.items():
+        assert f"`{name}`" in text
+        if name not in PARAMETERS:
+            low, high = row.bounds
+            line = f"| `{name}` | `{row.default}` | at once | {low} … {high} | {row.description} |"
+            assert line in text, line
 
 
 def test_what_goes_over_the_wire_comes_back_as_it_was():
