@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--pairs", type=int, default=1, help="pairs of each class")
     parser.add_argument("--zoom", type=int, default=2, help="picture pixels per pixel of a cell")
-    parser.add_argument("--out", type=Path, required=True, help="PNG file")
+    parser.add_argument("--out", type=Path, required=True, help="picture file (.png, .jpg)")
     args = parser.parse_args(arguments)
     kinds = (args.kind,) if args.kind else FAILURE_CLASSES
     try:
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         picture = sheet(chosen, args.zoom)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(args.out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise ConfigError(f"--out {args.out}: cannot be written; give a .png file")
+            raise ConfigError(f"--out {args.out}: cannot be written; give a .png or .jpg file")
     except IFailSenseError as error:
         print(f"ifailsense sim failure-sheet: {error}", file=sys.stderr)
         return 2

@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     if summary.episodes_made:
-        print(speed_line(summary, "episodes"))
+        print(speed_line(summary, "episodes or pairs"))
     print(f"in {args.out}")
     return 0
 
