@@ -1,6 +1,6 @@
 """Many robots, one detector, one machine: where pairs begin to drop, and what bounds it.
 
-    python -m benchmarks.fleet                                   # about 20 minutes
+    python -m benchmarks.fleet                                   # about 25 minutes
     python -m benchmarks.fleet --robots 2 --seconds 10           # a look
 
 For each number of robots: all their cameras (two of 640x480 at 15 Hz a robot; an episode of 8 s
@@ -181,7 +181,7 @@ def report(transport: str, runs: dict[int, dict[str, dict[str, Any]]]) -> list[s
     """Markdown lines."""
     lines = [f"### {'JPEG' if transport == 'compressed' else 'Raw rgb8'}", ""]
     lines += [
-        "| robots | pictures/s | sent late | lost by DDS, monitors | lost, bare | dropped "
+        "| robots | pictures/s | pairs sent late | lost by DDS, monitors | lost, bare | dropped "
         "| episodes judged | last verdict after, slowest robot "
         "| CPU a picture: monitor | bare | ratio "
         "| cores: cameras | monitors | detector | others |",
@@ -217,7 +217,7 @@ def report(transport: str, runs: dict[int, dict[str, dict[str, Any]]]) -> list[s
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--robots", type=int, nargs="+", default=[1, 2, 4, 6, 8])
+    parser.add_argument("--robots", type=int, nargs="+", default=[1, 2, 4, 8, 12, 16])
     parser.add_argument("--seconds", type=float, default=40.0, help="of each run")
     parser.add_argument("--transport", choices=("raw", "compressed"), action="append")
     parser.add_argument("--detector", default="benchmarks.ingest_double:load", help="or sim-tiny")

@@ -189,6 +189,9 @@ class RemoteDetector:
         if self._judging:
             self._judge.remove_pending_request(self._judging[1])
             self._judging = None
+        if self._asked:  # its answer may be from one that has gone since
+            self._get.remove_pending_request(self._asked[0])
+            self._asked = None
         self._next_ask = 0.0
 
     def _send(self, generation: int, id: int, episode: Episode, patience_s: float) -> None:
@@ -256,7 +259,6 @@ class RemoteDetector:
 
     def _die(self, why: str) -> None:
         generation, self._serves, self._ready = self._serves, 0, None
-        self._judging = None
         self._events.put((generation, Died(why)))
         self._on_event()
 
