@@ -14,7 +14,7 @@ from ifailsense_ros.core.effects import SECOND
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.fair_queue import FairQueue, Request
 from ifailsense_ros.core.verdict import Judgement, Reason
-from ifailsense_ros.model.handle import Answer, Died, Ready
+from ifailsense_ros.model.handle import Answer, Died
 
 Reply = Callable[[Judgement], None]
 
@@ -110,7 +110,7 @@ class Dispatcher:
             self._settle(request, "refused", Judgement.unknown(Reason.QUEUE_FULL, text))
         self._dispatch(now_ns)
 
-    def on_ready(self, event: Ready, now_ns: int) -> None:
+    def on_ready(self, now_ns: int) -> None:
         """The worker is loaded and idle."""
         self._ready = True
         self._dispatch(now_ns)

@@ -146,7 +146,7 @@ class DetectorServer(Node):
             self.get_logger().info(f"detector {event.model_id} is ready")
             if self._ready is None:
                 self._offer(event)
-            self._dispatcher.on_ready(event, now_ns)
+            self._dispatcher.on_ready(now_ns)
         elif isinstance(event, Answer):
             self._dispatcher.on_answer(event, now_ns)
         elif isinstance(event, Died):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason
 from ifailsense_ros.model.dispatch import Dispatcher
-from ifailsense_ros.model.handle import Answer, Died, Ready, judge_together
+from ifailsense_ros.model.handle import Answer, Died, judge_together
 
 S = 1_000_000_000
 GOOD = Judgement(Outcome.SUCCESS, p_success=0.9)
@@ -53,7 +53,7 @@ class Bench:
         self.dispatcher.ask(client, episode, patience_s, reply, now_ns)
 
     def ready(self, now_ns: int = 0) -> None:
-        self.dispatcher.on_ready(Ready("m@0", None), now_ns)
+        self.dispatcher.on_ready(now_ns)
 
     def answer(self, now_ns: int = 0) -> list[str]:
         """The worker answers its batch; which words were in it."""
