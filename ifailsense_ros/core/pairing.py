@@ -57,8 +57,9 @@ class ApproximatePairing:
     pair; otherwise the oldest of them can have no partner any more and is dropped. One stream
     passes through (out of order and duplicate messages are still dropped).
 
-    Choose a slop below half the slowest camera's period: then each message has only one possible
-    partner.
+    Cameras that are triggered together want a slop below half their period: then each message has
+    only one possible partner. Those that run freely need more than half, or nothing pairs while
+    they are half a period apart.
 
     Args:
         streams: names of the streams, in the order wanted in the pairs.

@@ -29,13 +29,18 @@ def encode_jpeg(picture: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
     return data.tobytes()
 
 
-def _make_renderer(world: World, size: int) -> mujoco.Renderer:
+def make_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
+    """A renderer of square pictures of ``size`` pixels.
+
+    Raises:
+        ConfigError: if this machine has no usable OpenGL.
+    """
     reason = ""
     # A renderer that was only half made complains once more when it is freed: one line is enough.
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         try:
-            return mujoco.Renderer(world.model, size, size)
+            return mujoco.Renderer(model, size, size)
         except Exception as error:  # every GL backend raises its own kinds
             reason = " ".join(str(error).split())
     finally:
@@ -57,7 +62,7 @@ class Camera:
     def __init__(self, world: World, size: int = PICTURE_SIZE) -> None:
         self._world = world
         self._data = mujoco.MjData(world.model)
-        self._renderer = _make_renderer(world, size)
+        self._renderer = make_renderer(world.model, size)
 
     def __enter__(self) -> Camera:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import mujoco
 import numpy as np
 
-from ..render import PICTURE_SIZE, _make_renderer
+from ..render import PICTURE_SIZE, make_renderer
 from .arm import Arm
 from .scenes import View
 
@@ -40,7 +40,7 @@ class Camera:
 
     def __init__(self, arm: Arm, size: int = PICTURE_SIZE) -> None:
         self._arm = arm
-        self._renderer = _make_renderer(arm, size)
+        self._renderer = make_renderer(arm.model, size)
         self._options = [mujoco.MjvOption() for _ in VIEWS]
         for options, sees_arm in zip(self._options, (1, 0), strict=True):
             options.sitegroup[:] = 0
