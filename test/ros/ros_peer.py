@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +81,7 @@ class Peer:
     """A node of the test: cameras, planner and listener at once."""
 
     def __init__(self, context, *, compressed: bool = False, prefix: str = "") -> None:
-        from diagnostic_msgs.msg import DiagnosticArray
+        from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.node import Node
         from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -97,7 +98,8 @@ class Peer:
         self.warnings: list[FailureVerdict] = []
         self.events: list[EpisodeEvent] = []
         self.montages: list[Image] = []
-        self.status: dict[str, object] = {}
+        # Empty until the first is heard.
+        self.status: defaultdict[str, DiagnosticStatus] = defaultdict(DiagnosticStatus)
         self.beats: list[float] = []
         """Times at which diagnostics came, by the clock of the test."""
         self._monitor = f"{prefix}/monitor"

@@ -100,7 +100,10 @@ def test_a_wrong_parameter_refuses_to_configure_until_it_is_mended(peer_factory,
 
 
 def test_parameters_change_at_run_time_where_that_is_safe(peer_factory, start_monitor):
-    monitor = start_monitor("publish_montage:=false", "end_grace:=1.0", *LOSSLESS)
+    # Without a grace any other instruction is a change, however soon after START it comes.
+    monitor = start_monitor(
+        "publish_montage:=false", "end_grace:=1.0", "instruction_grace:=0.0", *LOSSLESS
+    )
     peer = peer_factory()
     peer.connect(monitor)
     for name, value, why in (
@@ -114,6 +117,7 @@ def test_parameters_change_at_run_time_where_that_is_safe(peer_factory, start_mo
         assert why in peer.set_parameter(name, value), name
     peer.event(1, ONE, "push")
     peer.film(6)
+    peer.until(lambda: peer.events)  # a service call may overtake what topics carry
     assert peer.set_parameter("instruction_change", "ignore") == ""
     assert peer.set_parameter("publish_montage", True) == ""
     peer.film(6)
