@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ifailsense_ros.core.arbitration import ABSTAIN_RULES
-from ifailsense_ros.core.errors import CheckpointError
+from ifailsense_ros.core.errors import CheckpointError, text_of
 
 SCHEMA_VERSION = 1
 CONFIG_FILE = "checkpoint.json"
@@ -143,7 +143,7 @@ class CheckpointConfig:
             ) from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise CheckpointError(
-                f"{path}: not readable as JSON ({_one_line(error)}); fetch the checkpoint again"
+                f"{path}: not readable as JSON ({text_of(error)}); fetch the checkpoint again"
             ) from None
         if not isinstance(data, dict):
             raise CheckpointError(f"{path}: holds {type(data).__name__}, expected an object")
@@ -235,10 +235,6 @@ def resolve_checkpoint(spec: str | Path) -> Path:
         f"detector {text!r}: neither a checkpoint of this package "
         f"({', '.join(names) or 'none is installed'}) nor a folder; give one of these"
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _build(cls: type, data: Mapping[str, Any], file: str, where: str) -> Any:

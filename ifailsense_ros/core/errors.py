@@ -23,3 +23,10 @@ class DataError(IFailSenseError):
 
 class ConfigError(IFailSenseError):
     """A parameter or setting outside its range."""
+
+
+def text_of(error: object) -> str:
+    """The text of another library's error, fit for the middle of one of our lines; the name of its
+    type where it has none.
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ifailsense_ros.core.errors import ImageError
+from ifailsense_ros.core.errors import ImageError, text_of
 from ifailsense_ros.core.picture_size import why_not_decodable
 
 _Convert = Callable[[np.ndarray], np.ndarray]
@@ -151,7 +151,7 @@ def decode_image(
     try:
         return layout.to_rgb(pixels)
     except cv2.error as error:
-        raise ImageError(f"{what}: cannot be converted: {_one_line(error)}") from error
+        raise ImageError(f"{what}: cannot be converted: {text_of(error)}") from error
 
 
 def decode_compressed(format: str, data: Any) -> np.ndarray:
@@ -193,7 +193,7 @@ def decode_compressed(format: str, data: Any) -> np.ndarray:
     try:
         image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise ImageError(f"{what}: cannot be decoded: {_one_line(error)}") from error
+        raise ImageError(f"{what}: cannot be decoded: {text_of(error)}") from error
     if image is None:
         raise ImageError(f"{what}: corrupt ({raw.size} bytes): check the camera or the transport")
     if "compressed rgb" in transport:
@@ -222,7 +222,3 @@ def _why_refused(encoding: str) -> str:
     return (
         f"unknown encoding {encoding!r}: set the camera to one of {', '.join(SUPPORTED_ENCODINGS)}"
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ifailsense_ros.core.errors import BagError
+from ifailsense_ros.core.errors import BagError, text_of
 from ifailsense_ros.core.images import decode_compressed, decode_image
 from ifailsense_ros.data.ros_messages import message_typestore
 
@@ -174,7 +174,7 @@ class Bag:
             return self._store.deserialize_cdr(message.data, message.msgtype)
         except Exception as error:  # damaged bytes fail in any of many ways inside rosbags
             raise BagError(
-                f"{self.path}: a message on {message.topic} is damaged ({_one_line(error)}): "
+                f"{self.path}: a message on {message.topic} is damaged ({text_of(error)}): "
                 "record the bag again"
             ) from error
 
@@ -332,10 +332,6 @@ def _as_bag_error(path: Path) -> Iterator[None]:
     except Exception as error:
         # A damaged file fails in any of many ways inside rosbags; a damaged length as MemoryError.
         raise BagError(
-            f"{path}: cannot be read as a rosbag2 ({_one_line(error)}): it is damaged or was cut "
+            f"{path}: cannot be read as a rosbag2 ({text_of(error)}): it is damaged or was cut "
             "off; record or copy it again"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -27,7 +27,7 @@ from ifailsense_ros.core.checkpoint import (
     resolve_checkpoint,
     sha256_of,
 )
-from ifailsense_ros.core.errors import CheckpointError, ConfigError
+from ifailsense_ros.core.errors import CheckpointError, ConfigError, text_of
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.quiet import quiet_transformers
@@ -113,7 +113,7 @@ def load_base(
             processor = PaliGemmaProcessor.from_pretrained(source, trust_remote_code=False, **place)
     except Exception as error:  # the libraries raise a dozen types for a damaged folder
         raise CheckpointError(
-            f"{source}: the base cannot be loaded ({_one_line(error)}); fetch it again"
+            f"{source}: the base cannot be loaded ({text_of(error)}); fetch it again"
         ) from None
     _check_loading(source, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model.eval(), processor
@@ -136,7 +136,7 @@ def merge_adapter(model: PaliGemmaForConditionalGeneration, folder: Path) -> Non
             info = model.load_adapter(str(folder), adapter_kwargs={"local_files_only": True})
     except Exception as error:
         raise CheckpointError(
-            f"{folder}: the adapter cannot be loaded ({_one_line(error)}); fetch it again"
+            f"{folder}: the adapter cannot be loaded ({text_of(error)}); fetch it again"
         ) from None
     _check_loading(str(folder), info.missing_keys, info.unexpected_keys, info.mismatched_keys)
     for name, module in list(model.named_modules()):
@@ -173,9 +173,7 @@ def _load_fs_blocks(folder: Path, config: CheckpointConfig, model: nn.Module) ->
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: not readable ({_one_line(error)}); fetch it again"
-        ) from None
+        raise CheckpointError(f"{path}: not readable ({text_of(error)}); fetch it again") from None
     wanted = blocks.state_dict()
     wrong_shape = [k for k in wanted if k in tensors and tensors[k].shape != wanted[k].shape]
     _check_loading(str(path), wanted.keys() - tensors.keys(), tensors.keys() - wanted, wrong_shape)
@@ -209,11 +207,6 @@ def _check_loading(where: str, missing, unexpected, mismatched) -> None:
                 f"{where}: {len(names)} {what} tensor(s), the first is {names[0]}; the files do "
                 "not belong together"
             )
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 # --- writing --------------------------------------------------------------------------------------

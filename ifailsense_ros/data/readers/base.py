@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ifailsense_ros.core.errors import ConfigError, DataError, ImageError
+from ifailsense_ros.core.errors import ConfigError, DataError, ImageError, text_of
 from ifailsense_ros.core.images import decode_compressed
 from ifailsense_ros.data.records import EpisodeRecord, Problem
 
@@ -70,11 +70,6 @@ class BaseReader(ABC):
                 raise DataError(f"{where}: {error}") from error
 
 
-def one_line(error: object) -> str:
-    """The text of another library's error, fit for the middle of one of our lines."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def need(module: str, what: str, package: str | None = None) -> Any:
     """Import a reader's own package, which is an extra.
 
@@ -92,7 +87,7 @@ def need(module: str, what: str, package: str | None = None) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{what} needs {module}, which cannot be imported ({one_line(error)}): "
+            f"{what} needs {module}, which cannot be imported ({text_of(error)}): "
             f"pip install {package or module}"
         ) from error
 
@@ -108,10 +103,10 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: is missing; copy the data set again") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)})") from error
+        raise DataError(f"{path}: cannot be read ({text_of(error)})") from error
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(
-            f"{path}: is not JSON ({one_line(error)}); copy the data set again"
+            f"{path}: is not JSON ({text_of(error)}); copy the data set again"
         ) from error
 
 
@@ -126,7 +121,7 @@ def read_picture(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise DataError(f"{path}: is missing; copy the data set again") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)})") from error
+        raise DataError(f"{path}: cannot be read ({text_of(error)})") from error
     return decode_picture(data, str(path))
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ifailsense_ros.core.episode import Keyframe
-from ifailsense_ros.core.errors import DataError
-from ifailsense_ros.data.readers.base import BaseReader, one_line
+from ifailsense_ros.core.errors import DataError, text_of
+from ifailsense_ros.data.readers.base import BaseReader
 from ifailsense_ros.data.readers.safe_npy import load_pickled_npy
 from ifailsense_ros.data.records import EXPERT, EpisodeRecord
 from ifailsense_ros.data.task_categories import calvin_category
@@ -149,7 +149,7 @@ def _read_frame(path: Path) -> tuple[np.ndarray, ...]:
     except Exception as error:  # damaged bytes fail in any of many ways inside NumPy and zipfile
         field = _CAMERAS[len(views)] if len(views) < len(_CAMERAS) else "the file"
         raise DataError(
-            f"{path}: {field} cannot be read ({one_line(error)}); copy the data set again"
+            f"{path}: {field} cannot be read ({text_of(error)}); copy the data set again"
         ) from error
     for name, view in zip(_CAMERAS, views, strict=True):
         if view.dtype != np.uint8 or view.ndim != 3 or view.shape[2] != 3 or not view.size:
@@ -169,7 +169,7 @@ def _read_recordings(path: Path) -> list[tuple[int, int]]:
         ) from None
     except Exception as error:  # as above
         raise DataError(
-            f"{path}: cannot be read ({one_line(error)}); copy the data set again"
+            f"{path}: cannot be read ({text_of(error)}); copy the data set again"
         ) from error
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         raise DataError(

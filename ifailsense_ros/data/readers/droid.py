@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ifailsense_ros.core.episode import Keyframe
-from ifailsense_ros.core.errors import ConfigError, DataError
-from ifailsense_ros.data.readers.base import BaseReader, need, one_line, read_json
+from ifailsense_ros.core.errors import ConfigError, DataError, text_of
+from ifailsense_ros.data.readers.base import BaseReader, need, read_json
 from ifailsense_ros.data.readers.video_frames import VideoFrames
 from ifailsense_ros.data.records import EXPERT, EpisodeRecord
 from ifailsense_ros.data.task_categories import verb_category
@@ -230,7 +230,7 @@ def _ascending(milliseconds: Any, where: str) -> np.ndarray:
     try:
         stamps = np.asarray(milliseconds, np.int64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: are no stamps ({one_line(error)})") from error
+        raise DataError(f"{where}: are no stamps ({text_of(error)})") from error
     if stamps.ndim != 1 or not stamps.size:
         raise DataError(f"{where}: has the shape {stamps.shape}, not one stamp a frame")
     backward = np.flatnonzero(np.diff(stamps) < 0)
@@ -271,7 +271,7 @@ def _read_trajectory(path: Path, serial: str) -> np.ndarray:
                 raise DataError(f"{path}: {field} is missing; download it again")
             return _ascending(file[field][()], f"{path}: {field}")
     except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); download it again") from error
+        raise DataError(f"{path}: cannot be read ({text_of(error)}); download it again") from error
 
 
 def _read_steps(

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ifailsense_ros.core.errors import DataError
-from ifailsense_ros.data.readers.base import one_line, read_json
+from ifailsense_ros.core.errors import DataError, text_of
+from ifailsense_ros.data.readers.base import read_json
 
 OWN = "ifailsense/"
 """Prefix of the columns that our export adds to meta/episodes."""
@@ -150,7 +150,7 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         what = f"{what} cannot" if what else "cannot"
-        raise DataError(f"{path}: {what} be read ({one_line(error)}); copy it again") from error
+        raise DataError(f"{path}: {what} be read ({text_of(error)}); copy it again") from error
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -208,7 +208,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         raise DataError(f"{path}: is missing; copy the data set again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); copy it again") from error
+        raise DataError(f"{path}: cannot be read ({text_of(error)}); copy it again") from error
 
 
 def episode_files(info: LerobotInfo) -> list[Path]:
@@ -273,7 +273,7 @@ def entry_of(info: LerobotInfo, row: Mapping[str, Any], cameras: tuple[str, ...]
                 for key in videos
             }
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"no usable {one_line(error)} in the metadata; copy it again") from error
+        raise DataError(f"no usable {text_of(error)} in the metadata; copy it again") from error
     for part in parts.values():
         if not part.path.is_file():
             raise DataError(f"{part.path}: is missing; copy the data set again")

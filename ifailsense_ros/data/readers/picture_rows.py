@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ifailsense_ros.core.errors import DataError
-from ifailsense_ros.data.readers.base import decode_picture, need, one_line
+from ifailsense_ros.core.errors import DataError, text_of
+from ifailsense_ros.data.readers.base import decode_picture, need
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def open_parquet(path: Path) -> Any:
         return parquet.ParquetFile(path)
     except _ARROW_ERRORS as error:
         raise DataError(
-            f"{path}: not a readable parquet file ({one_line(error)}); download it again"
+            f"{path}: not a readable parquet file ({text_of(error)}); download it again"
         ) from error
 
 
@@ -64,7 +64,7 @@ def _read(path: Path, group: int, columns: Sequence[str], use: Callable[[Any], _
             return use(file.read_row_group(group, columns=list(columns), use_threads=False))
         except _ARROW_ERRORS as error:
             raise DataError(
-                f"{path}: row group {group} is damaged ({one_line(error)}); download it again"
+                f"{path}: row group {group} is damaged ({text_of(error)}); download it again"
             ) from error
 
 

@@ -16,8 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ifailsense_ros.core.errors import DataError
-from ifailsense_ros.data.readers.base import one_line
+from ifailsense_ros.core.errors import DataError, text_of
 
 _SAFE_DTYPE = re.compile(r"[iu][1248]|f[248]|b1|[SU]\d{1,5}")
 
@@ -135,7 +134,7 @@ def load_pickled_npy(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged pickle fails in any of many ways
         raise DataError(
-            f"{path}: cannot be read ({one_line(error)}); copy the data set again"
+            f"{path}: cannot be read ({text_of(error)}); copy the data set again"
         ) from error
 
 
