@@ -28,6 +28,10 @@ _PASSED_ON = {
         "record episodes and failures of Meta-World, the unseen world",
     ),
     ("sim", "render"): ("ifailsense_ros.sim.render_again", "render recorded episodes again"),
+    ("sim", "unfinished"): (
+        "ifailsense_ros.sim.unfinished",
+        "expert episodes that end before their task came true",
+    ),
     ("sim", "failure-sheet"): (
         "ifailsense_ros.sim.failure_sheet",
         "picture of recorded failures beside their twins",

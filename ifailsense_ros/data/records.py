@@ -18,6 +18,10 @@ from ifailsense_ros.core.keyframes import select_keyframes
 EXPERT = "expert"
 """`EpisodeRecord.kind` of an episode that did what its instruction says."""
 
+UNFINISHED = "unfinished"
+"""Kind of an expert episode that ends before its task came true: nothing went wrong, it is only not
+done. No class of failure, and in no data set unless it is asked for."""
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,16 @@ from ifailsense_ros.data.episode_store import (
 )
 
 from . import GENERATOR_VERSION
-from .record import SOURCE, available_cores, settings_of, speed_line, staged
+from .record import SOURCE, Stage, available_cores, settings_of, speed_line, staged
 from .robot import SAMPLE_S
 from .rollout import scene_of
 from .shards import Job, Made, Summary, make_shards
 
 
-def _settings(shard: Path, data: Path, size: int | None, keyframes: int | None, video: bool) -> Any:
-    """Those the shard was recorded with, with other pictures.
+def settings_again(
+    shard: Path, data: Path, size: int | None, keyframes: int | None, video: bool = False
+) -> dict[str, Any]:
+    """The settings a shard was recorded with, with other pictures; None leaves a value as it is.
 
     Raises:
         ConfigError: its pictures cannot be made again by this program.
@@ -55,25 +57,34 @@ def _settings(shard: Path, data: Path, size: int | None, keyframes: int | None, 
     return {**there, **pictures, "states_from": str(data)}
 
 
-def render_rows(job: Job) -> Made:
-    """The rows of a shard with other pictures."""
-    settings = job.settings
-    source = shard_path(Path(settings["states_from"]), job.split, job.first, job.end)
-    with staged(job) as stage:
-        for row in read_shard(source, pictures=False):
-            with stage.timed("scene"):
-                scene = scene_of(
-                    row.split, row.index, row.attempt, settings["look"], seed=settings["seed"]
-                )
-                stage.world.apply_look(scene.look)
-            stage.made.rows.append(_rendered(stage, row))
-        return stage.made
+def rows_to_render(job: Job) -> list[EpisodeRow]:
+    """The rows, without pictures, of the shard that a job of `settings_again` renders again."""
+    source = shard_path(Path(job.settings["states_from"]), job.split, job.first, job.end)
+    return read_shard(source, pictures=False)
 
 
-def _rendered(stage: Any, row: EpisodeRow) -> EpisodeRow:
+def rendered(stage: Stage, settings: Mapping[str, Any], row: EpisodeRow) -> EpisodeRow:
+    """A row with the pictures of its states, in the look of its scene.
+
+    Args:
+        stage: any; it has the row's look afterwards.
+        settings: of `settings_again`.
+        row: with the states to be shown, at 10 Hz.
+    """
+    with stage.timed("scene"):
+        scene = scene_of(row.split, row.index, row.attempt, settings["look"], seed=settings["seed"])
+        stage.world.apply_look(scene.look)
     stamps = np.arange(len(row.states), dtype=np.int64) * round(SAMPLE_S * 1e9)
     kept, images = stage.shoot(row.states, stamps, row.index, row.kind)
     return replace(row, stamps_ns=kept, images=images)
+
+
+def render_rows(job: Job) -> Made:
+    """The rows of a shard with other pictures."""
+    with staged(job) as stage:
+        for row in rows_to_render(job):
+            stage.made.rows.append(rendered(stage, job.settings, row))
+        return stage.made
 
 
 def render(
@@ -98,21 +109,48 @@ def render(
     Raises:
         ConfigError: the same folder twice, no shard, or shards of another world or version.
     """
-    if Path(folder).resolve() == Path(data).resolve():
+    return make_again(
+        render_rows,
+        Path(data),
+        Path(folder),
+        lambda shard: settings_again(shard, data, size, keyframes, video),
+        workers=workers,
+        title="render",
+    )
+
+
+def make_again(
+    make: Callable[[Job], Made],
+    data: Path,
+    folder: Path,
+    settings_for: Callable[[Path], Mapping[str, Any]],
+    *,
+    workers: int,
+    title: str,
+) -> Summary:
+    """Make a shard from each shard of a store, with a progress bar; those that are there are kept.
+
+    Args:
+        make: makes the rows of a shard; a function at module level.
+        data: the store there is.
+        folder: the store to be made.
+        settings_for: the settings of the new shard, of the path of the old one.
+        workers: processes.
+        title: of the progress bar.
+
+    Raises:
+        ConfigError: the same folder twice, no shard, or shards that `settings_for` refuses.
+    """
+    if folder.resolve() == data.resolve():
         raise ConfigError(f"--out {folder} is the data itself: choose another folder")
-    jobs = list(_jobs(Path(data), Path(folder), size, keyframes, video))
+    jobs = []
+    for shard in list_shards(data):
+        settings = settings_for(shard)
+        first, end = shard_range(shard)
+        jobs.append(Job(make, folder, settings["split"], first, end, settings))
     if not jobs:
         raise ConfigError(f"--data {data}: no shard (*.parquet) in it")
-    return make_shards(jobs, workers=workers, title="render")
-
-
-def _jobs(
-    data: Path, folder: Path, size: int | None, keyframes: int | None, video: bool
-) -> Iterator[Job]:
-    for shard in list_shards(data):
-        settings = _settings(shard, data, size, keyframes, video)
-        first, end = shard_range(shard)
-        yield Job(render_rows, folder, settings["split"], first, end, settings)
+    return make_shards(jobs, workers=workers, title=title)
 
 
 def main(arguments: list[str] | None = None) -> int:
