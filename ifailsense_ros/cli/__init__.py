@@ -54,6 +54,10 @@ _PASSED_ON = {
         "can failures be told from their twins by numbers alone?",
     ),
     ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
+    ("predict",): (
+        "ifailsense_ros.evaluate.predict",
+        "what a checkpoint says of every pair of a data set, kept for all figures",
+    ),
     ("evaluate-pairs",): (
         "ifailsense_ros.evaluate.pairs",
         "accuracy on recorded episodes, each with a right and a wrong instruction",

@@ -1,0 +1,333 @@
+"""What a detector said of every pair of a data set: the one thing that results are made from.
+
+Tables, plots, ablations of the votes and the gallery are computed from predictions; no model runs
+twice to be looked at from another side.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from ifailsense_ros.core.detection import Detector
+from ifailsense_ros.core.episode import Episode
+from ifailsense_ros.core.errors import ConfigError, DataError, text_of
+from ifailsense_ros.core.keyframes import select_keyframes
+from ifailsense_ros.core.verdict import Judgement, Outcome
+from ifailsense_ros.data.ablation import Ablation
+from ifailsense_ros.data.experts import episode_of
+from ifailsense_ros.data.manifest import DataSet, ManifestRow
+from ifailsense_ros.data.smf import Phrasings
+from ifailsense_ros.evaluate.asked import POSITIVE, SEMANTIC, Asked, AskedSet, Shard
+
+FORMAT = 1
+"""Of the files; raised when a column changes its meaning."""
+
+BATCH = 16
+_META_KEY = b"ifailsense_predictions"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One pair and what a detector said of it.
+
+    Attributes:
+        pair_id, split, source, key, instruction, label, asked_task, performed_task, category,
+            contrast, phrasing, kind, pairing, twin: as in `ManifestRow`; phrasing -1 where it has
+            no number.
+        outcome: number of the `Outcome`.
+        reason: number of the `Reason`; 0 unless the outcome is UNKNOWN.
+        p_success: NaN for UNKNOWN.
+        sources, votes, p_votes, weights: of every voter: its name, the number of its `VoteValue`,
+            its p_success (NaN where it abstained) and omega.
+        montage_distance: of the montage to those of training; NaN without an out-of-distribution
+            guard.
+        counted: whether the pair belongs to the data set proper.
+        unfiltered: whether it belongs to the unfiltered set.
+        why_not_counted: "" if it counts, else one of `negatives.REASONS`.
+    """
+
+    pair_id: str
+    split: str
+    source: str
+    key: str
+    instruction: str
+    label: bool
+    asked_task: str
+    performed_task: str
+    category: str
+    contrast: tuple[str, ...]
+    phrasing: int
+    kind: str
+    pairing: str
+    twin: str
+    outcome: int
+    reason: int
+    p_success: float
+    sources: tuple[str, ...]
+    votes: tuple[int, ...]
+    p_votes: tuple[float, ...]
+    weights: tuple[float, ...]
+    montage_distance: float = math.nan
+    counted: bool = True
+    unfiltered: bool = False
+    why_not_counted: str = ""
+
+    @property
+    def right(self) -> bool:
+        """UNKNOWN is wrong, whatever the truth (DESIGN 9.6)."""
+        return self.outcome == (Outcome.SUCCESS if self.label else Outcome.FAILURE)
+
+    @property
+    def cluster(self) -> str:
+        """The same for pairs that share a scene: both members of a pair, a failure and its twin."""
+        success = self.key if self.kind == POSITIVE else self.twin or self.key
+        return f"{self.source}/{success}"
+
+
+class BatchDetector(Detector, Protocol):
+    """A detector that judges several episodes in one pass."""
+
+    def judge_batch(self, episodes: Sequence[Episode]) -> list[Judgement]:
+        """As `judge`, of each."""
+        ...
+
+
+def predict(
+    detector: BatchDetector,
+    data: DataSet | str | Path,
+    split: str,
+    *,
+    ablation: Ablation | None = None,
+    phrasings: Phrasings | None = None,
+    every_pair: bool = False,
+    progress: bool = True,
+) -> Iterator[Prediction]:
+    """Judge every pair of a split, one shard in memory at a time.
+
+    Args:
+        detector: judges in this thread.
+        data: data set, or the folder of one or of an episode store.
+        split: which.
+        ablation: what the detector is not shown; None: what its checkpoint was trained for.
+        phrasings: ask in these words instead of the data's own; both members of a pair draw alike.
+        every_pair: also the pairs that do not count; `Prediction.counted` tells them apart.
+        progress: whether to draw a bar.
+
+    Raises:
+        DataError: the split is not there, or cannot be read.
+        ConfigError: the episodes do not fit the checkpoint.
+    """
+    folder = data.folder if isinstance(data, DataSet) else data
+    asked = AskedSet(folder, split, every_pair=every_pair)
+    shown = shown_to(detector, ablation)
+    total = asked.pair_count()
+    with tqdm(total=total, desc=f"judge {asked.name} {split}", disable=not progress) as bar:
+        for shard in asked.shards():
+            yield from predict_shard(detector, shard, shown, phrasings, bar)
+
+
+def predict_shard(
+    detector: BatchDetector,
+    shard: Shard,
+    ablation: Ablation,
+    phrasings: Phrasings | None = None,
+    bar: tqdm | None = None,
+) -> Iterator[Prediction]:
+    """Judge the pairs of one shard, some at a time. Raises as `predict`."""
+    questions = (
+        question
+        for found in shard.read()
+        for question in _questions(detector, found, ablation, phrasings)
+    )
+    while some := list(islice(questions, BATCH)):
+        judgements = detector.judge_batch([episode for _, episode in some])
+        for (row, _), judgement in zip(some, judgements, strict=True):
+            yield _prediction(row, judgement)
+        if bar is not None:
+            bar.update(len(some))
+
+
+def shown_to(detector: Detector, ablation: Ablation | None) -> Ablation:
+    """The ablation to judge under; controls carry theirs in their checkpoint's name.
+
+    Raises:
+        ConfigError: the one asked for is not the control's.
+    """
+    name = detector.config.name
+    trained = Ablation(name.removeprefix("control-")) if name.startswith("control-") else None
+    if ablation is None:
+        return trained or Ablation()
+    if trained is not None and ablation.name != trained.name:
+        raise ConfigError(
+            f"{detector.model_id}: a control trained with the ablation {trained.name}, to be "
+            f"judged with the same, not with {ablation.name}; leave --ablation out"
+        )
+    return ablation
+
+
+def _questions(
+    detector: Detector, found: Asked, ablation: Ablation, phrasings: Phrasings | None
+) -> Iterator[tuple[ManifestRow, Episode]]:
+    """The pairs of one episode in the words they are asked in, as the detector shall see them."""
+    row, pairs = found
+    montage = detector.config.montage
+    if row.num_pov < montage.num_pov:
+        raise ConfigError(
+            f"{pairs[0].key}: stored with {row.num_pov} PoV, {detector.model_id} needs "
+            f"{montage.num_pov}; take a checkpoint for {row.num_pov}"
+        )
+    whole = episode_of(row, montage.num_pov)
+    for pair in pairs:
+        asked = pair if phrasings is None else _reworded(pair, phrasings)
+        episode = ablation.apply(replace(whole, instruction=asked.instruction))
+        yield asked, _fit(detector, pair.key, episode)
+
+
+def _fit(detector: Detector, key: str, episode: Episode) -> Episode:
+    """The episode with the checkpoint's T of its keyframes, as a monitor would pick them."""
+    have, wanted = len(episode.keyframes), detector.config.montage.num_keyframes
+    if have == wanted:
+        return episode
+    if have < wanted:
+        raise ConfigError(
+            f"{key}: stored with {have} keyframes, {detector.model_id} needs {wanted}; render more "
+            f"with `ifailsense sim render --keyframes {wanted}`"
+        )
+    if wanted == 1:
+        raise ConfigError(
+            f"{detector.model_id} looks at a single keyframe: say which with --ablation "
+            "first_frame_only or last_frame_only"
+        )
+    chosen = select_keyframes(episode.keyframe_stamps_ns, wanted)
+    return replace(episode, keyframes=tuple(episode.keyframes[i] for i in chosen))
+
+
+def _reworded(pair: ManifestRow, phrasings: Phrasings) -> ManifestRow:
+    """The same question in other words. A pair's two tasks, or a failure and its twin, draw alike.
+
+    Raises:
+        DataError: no words are known for the task.
+    """
+    if pair.asked_task not in phrasings.by_task:
+        raise DataError(
+            f"{pair.key}: the phrasings hold none of the task {pair.asked_task!r}; name the "
+            "training data of the same world"
+        )
+    success = pair.key if pair.kind in (POSITIVE, SEMANTIC) else pair.twin
+    rng = np.random.default_rng(zlib.crc32(f"{pair.source}/{success}".encode()))
+    said = phrasings.draw(pair.asked_task, rng)
+    return replace(pair, instruction=said, phrasing=None)
+
+
+def _prediction(row: ManifestRow, judgement: Judgement) -> Prediction:
+    votes = judgement.votes
+    return Prediction(
+        pair_id=row.pair_id,
+        split=row.split,
+        source=row.source,
+        key=row.key,
+        instruction=row.instruction,
+        label=row.label,
+        asked_task=row.asked_task,
+        performed_task=row.performed_task,
+        category=row.category,
+        contrast=row.contrast,
+        phrasing=-1 if row.phrasing is None else row.phrasing,
+        kind=row.kind,
+        pairing=row.pairing,
+        twin=row.twin,
+        outcome=int(judgement.outcome),
+        reason=int(judgement.reason),
+        p_success=judgement.p_success,
+        sources=tuple(v.source for v in votes),
+        votes=tuple(int(v.value) for v in votes),
+        p_votes=tuple(v.p_success for v in votes),
+        weights=tuple(v.weight for v in votes),
+        counted=row.counted,
+        unfiltered=row.unfiltered,
+        why_not_counted=row.why_not_counted,
+    )
+
+
+_TYPES = {
+    "label": pa.bool_(),
+    "contrast": pa.list_(pa.string()),
+    "phrasing": pa.int32(),
+    "outcome": pa.int8(),
+    "reason": pa.int8(),
+    "p_success": pa.float64(),
+    "sources": pa.list_(pa.string()),
+    "votes": pa.list_(pa.int8()),
+    "p_votes": pa.list_(pa.float64()),
+    "weights": pa.list_(pa.float64()),
+    "montage_distance": pa.float64(),
+    "counted": pa.bool_(),
+    "unfiltered": pa.bool_(),
+}
+_SCHEMA = pa.schema([(f.name, _TYPES.get(f.name, pa.string())) for f in fields(Prediction)])
+_TUPLES = ("contrast", "sources", "votes", "p_votes", "weights")
+
+
+def write_predictions(path: str | Path, rows: Iterable[Prediction], meta: Mapping[str, Any]) -> int:
+    """Write predictions as a stream; the file appears only when it is complete.
+
+    Args:
+        path: parquet file to make.
+        rows: the predictions.
+        meta: how they were made: strings, numbers, lists and dicts of them.
+
+    Returns:
+        The number of rows.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    text = json.dumps({**meta, "format": FORMAT}, sort_keys=True)
+    schema = _SCHEMA.with_metadata({_META_KEY: text.encode()})
+    rows, count = iter(rows), 0
+    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        while some := list(islice(rows, 1000)):
+            writer.write_table(pa.Table.from_pylist([vars(r) for r in some], schema=schema))
+            count += len(some)
+    os.replace(part, path)
+    return count
+
+
+def read_predictions(path: str | Path) -> tuple[list[Prediction], dict[str, Any]]:
+    """Predictions and how they were made.
+
+    Raises:
+        DataError: no such file, no predictions, or of another format.
+    """
+    try:
+        table = pq.read_table(path)
+        meta = json.loads((table.schema.metadata or {})[_META_KEY])
+    except KeyError:
+        raise DataError(
+            f"{path}: holds no predictions; make them with `ifailsense predict`"
+        ) from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({text_of(error)}); make it with `ifailsense predict`"
+        ) from None
+    if meta.get("format") != FORMAT or table.schema.names != _SCHEMA.names:
+        raise DataError(f"{path}: of another release; make it again with `ifailsense predict`")
+    found = []
+    for record in table.to_pylist():
+        for name in _TUPLES:
+            record[name] = tuple(record[name])
+        found.append(Prediction(**record))
+    return found, meta
