@@ -1,9 +1,11 @@
-"""Expert episodes that stop too early: ``ifailsense sim unfinished --data DIR --out DIR``.
+"""Expert episodes that end with nothing done: ``ifailsense sim unfinished --data DIR --out DIR``.
 
-Each expert episode of a store is cut at a random moment before its task came true, and keyframes
-are taken evenly from what is left of it. Its right instruction then has the label 0, though no
-failure was recorded and nothing was disturbed. States come from the store, so nothing is simulated;
-pictures take the one path that all others take.
+Each expert episode of a store is played in one of three manners: it stops before its task came
+true; it turns back before that, and runs backwards to an early moment; or it turns back after
+that, and what was done is undone. Its right instruction then has the label 0, though no failure
+was recorded and nothing was disturbed: every picture is one of an expert. Keyframes are taken
+evenly from the new course. States come from the store, so nothing is simulated; pictures take the
+one path that all others take.
 """
 
 from __future__ import annotations
@@ -28,9 +30,14 @@ from .rollout import episode_seed
 from .shards import Job, Made, Summary
 from .tasks import TASKS
 
+MANNERS = ("stopped", "turned_back", "undone")
 CUT = (0.35, 0.90)
 """Where an episode may be cut, as shares of the time until its task came true."""
+BACK = (0.0, 0.6)
+"""How early a course that turned back ends, as shares of the moment it turned at (or of the
+moment its task came true, whichever is earlier)."""
 
+_TRIES = 4
 _EDIT = 10_000  # of `episode_seed`: far from the numbers that failures use
 
 
@@ -71,8 +78,45 @@ def moments(row: EpisodeRow, path: Sequence[WorldState], keyframes: int) -> list
     return clear or disputed
 
 
-def cut(world: World, row: EpisodeRow, keyframes: int, seed: int) -> EpisodeRow | None:
-    """The episode up to a random moment before its task came true; None if there is no such moment.
+def course(
+    row: EpisodeRow, path: Sequence[WorldState], keyframes: int, rng: np.random.Generator
+) -> tuple[str, list[int]] | None:
+    """Manner and states (as indices into the episode's) of the episode with nothing done.
+
+    At its last state the oracle calls the task FALSE and no task of the category TRUE. None if the
+    manner that was drawn finds no such course.
+
+    Args:
+        row: an expert episode of the desk.
+        path: its states as the oracle sees them.
+        keyframes: T; the course has at least as many states.
+        rng: draws manner and moments.
+    """
+    manner = MANNERS[int(rng.integers(len(MANNERS)))]
+    ends = moments(row, path, keyframes)
+    done = completion(row, path)
+    if manner != "undone" and not ends:
+        return None
+    if manner == "stopped":
+        return manner, list(range(ends[int(rng.integers(len(ends)))] + 1))
+    if manner == "turned_back":
+        turn = ends[int(rng.integers(len(ends)))]
+    else:
+        turn = int(rng.integers(done, len(path)))
+    back = int(rng.uniform(*BACK) * min(turn, done))
+    states = [*range(turn + 1), *range(turn - 1, back - 1, -1)]
+    words = {
+        name: judge(t, path[0], path[back], carried_blocks([path[i] for i in states]))
+        for name, t in TASKS.items()
+        if t.category == row.category
+    }
+    if words[row.task] is not Outcome.FALSE or Outcome.TRUE in words.values():
+        return None
+    return (manner, states) if len(states) >= keyframes else None
+
+
+def cut(world: World, row: EpisodeRow, keyframes: int, seed: int) -> tuple[str, EpisodeRow] | None:
+    """The episode with nothing done, and its manner; None if it has no moment for it.
 
     Args:
         world: any of this world; it is not changed.
@@ -81,27 +125,29 @@ def cut(world: World, row: EpisodeRow, keyframes: int, seed: int) -> EpisodeRow 
         seed: base seed of the recording.
 
     Returns:
-        the row of kind ``unfinished``: states, duration and outcomes are those of the part that is
-        left, stamps and pictures still those of the whole.
+        manner, and the row of kind ``unfinished``: states, duration and outcomes are those of the
+        new course, stamps and pictures still those of the episode.
     """
     path = [world.state_at(qpos) for qpos in row.states]
-    ends = moments(row, path, keyframes)
-    if not ends:
-        return None
     rng = np.random.default_rng(episode_seed(row.split, row.index, row.attempt, _EDIT, seed=seed))
-    end = ends[int(rng.integers(len(ends)))]
-    outcomes = judge_all(path[0], path[end], carried_blocks(path[: end + 1]))
-    return replace(
+    drawn = (course(row, path, keyframes, rng) for _ in range(_TRIES))
+    found = next((c for c in drawn if c is not None), None)
+    if found is None:
+        return None
+    manner, states = found
+    taken = [path[i] for i in states]
+    outcomes = judge_all(path[0], taken[-1], carried_blocks(taken))
+    return manner, replace(
         row,
         kind=UNFINISHED,
-        states=row.states[: end + 1],
-        duration_s=end * SAMPLE_S,
+        states=row.states[states],
+        duration_s=(len(states) - 1) * SAMPLE_S,
         outcomes={name: int(outcome) for name, outcome in outcomes.items()},
     )
 
 
 def cut_rows(job: Job) -> Made:
-    """The expert episodes of a shard, cut and rendered."""
+    """The expert episodes of a shard, left unfinished and rendered."""
     settings = job.settings
     with staged(job) as stage:
         for row in rows_to_render(job):
@@ -109,10 +155,12 @@ def cut_rows(job: Job) -> Made:
                 continue
             with stage.timed("cut"):
                 short = cut(stage.world, row, settings["keyframes"], settings["seed"])
-            word = "no_moment" if short is None else "cut"
-            stage.made.tally[f"{word} {row.task}"] += 1
-            if short is not None:
-                stage.made.rows.append(rendered(stage, settings, short))
+            if short is None:
+                stage.made.tally[f"no_moment {row.task}"] += 1
+                continue
+            manner, course_of_it = short
+            stage.made.tally[f"{manner} {row.task}"] += 1
+            stage.made.rows.append(rendered(stage, settings, course_of_it))
         return stage.made
 
 
@@ -124,7 +172,7 @@ def record_unfinished(
     keyframes: int | None = None,
     workers: int = 1,
 ) -> Summary:
-    """Cut all expert episodes of a store; shards that are there are kept.
+    """Leave all expert episodes of a store unfinished; shards that are there are kept.
 
     Args:
         data: store of this world.
@@ -143,7 +191,7 @@ def record_unfinished(
         lambda shard: {
             **settings_again(shard, data, size, keyframes),
             "kind": UNFINISHED,
-            "cut": list(CUT),
+            "cut": [*CUT, *BACK],
         },
         workers=workers,
         title=UNFINISHED,
@@ -151,12 +199,12 @@ def record_unfinished(
 
 
 def report(summary: Summary) -> str:
-    """What is printed at the end: episodes cut, those with no moment to cut them at, speed."""
-    done, left = summary.counted("cut"), summary.counted("no_moment")
-    lines = [f"{sum(done.values())} episodes of {len(done)} tasks cut"]
+    """What is printed at the end: episodes of each manner, those without a moment, speed."""
+    left = summary.counted("no_moment")
+    lines = [f"{manner} {sum(summary.counted(manner).values())}" for manner in MANNERS]
     if left:
         tasks = ", ".join(f"{task} {count}" for task, count in left.items())
-        lines.append(f"{sum(left.values())} without a moment to cut them at: {tasks}")
+        lines.append(f"{sum(left.values())} without a moment for it: {tasks}")
     if summary.episodes_made:
         lines.append(speed_line(summary, "episodes"))
     return "\n".join(lines)
