@@ -10,23 +10,58 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.model.vlm import encode_pictures, vision_features
+from ifailsense_ros.train.compute import accelerator, amp, uses_bf16
 
 
-def amp() -> torch.autocast:
-    """bfloat16 where the processor has it: on CPUs with avx512-bf16 it halves a step's time."""
-    return torch.autocast("cpu", torch.bfloat16)
+class Rows:
+    """Arrays of equal row shape, one after the other, as one array that is read row by row.
+
+    The arrays stay on disk: memory does not grow with their number, and several processes share
+    what the system caches of them.
+
+    Args:
+        parts: (n_i, ...) each, e.g. memory-mapped; at least one.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self._parts = list(parts)
+        self._starts = np.cumsum([0, *(len(p) for p in self._parts)])
+        self.shape = (int(self._starts[-1]), *self._parts[0].shape[1:])
+        self.dtype = self._parts[0].dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """A copy of the rows, (len(rows), ...)."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        chosen = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for i, (part, row) in enumerate(zip(parts, rows, strict=True)):
+            chosen[i] = self._parts[part][row - self._starts[part]]
+        return chosen
 
 
-def tower_hash(model: PaliGemmaForConditionalGeneration) -> str:
-    """Short hash of the vision tower's weights: cached features belong to one tower."""
+def weights_hash(module: nn.Module, dtype: torch.dtype | None = None) -> str:
+    """sha256 over a module's parameters and buffers.
+
+    Args:
+        dtype: that floating-point weights are rounded to first; None: as they are.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.model.vision_tower.state_dict().items()):
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().to(torch.float16).contiguous().numpy().tobytes())
+        tensor = tensor.detach().cpu()
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -38,8 +73,11 @@ def cached_features(
     folder: Path,
     *,
     batch: int = 16,
-) -> np.ndarray:
+) -> Rows:
     """Tower features of all montages, computing the shards that are not on disk yet.
+
+    They are outputs of the tower, before the projector, which stage 1 may train. Processes share
+    the work.
 
     Args:
         shards: (content hash, function that yields the shard's montages, uint8 RGB).
@@ -47,25 +85,34 @@ def cached_features(
         folder: one file a shard; a file appears only when it is complete.
 
     Returns:
-        float16 (n, n_img, d_vision).
+        float16 (n, n_img, d_vision), on disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    common = {**key, "tower": tower_hash(model)}
-    parts = []
-    for content, montages in tqdm(shards, desc="vision features", unit="shard", mininterval=5):
+    here = accelerator()
+    # Rounded as the committed encoder is: the same tower whatever precision it was loaded in.
+    common = {**key, "tower": weights_hash(model.model.vision_tower, torch.float16)}
+    if not uses_bf16():
+        common["precision"] = "fp32"
+    paths = []
+    for content, _ in shards:
         text = json.dumps({**common, "shard": content}, sort_keys=True)
-        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
-        if not path.exists():
-            pictures = list(montages())
-            blocks = []
-            for start in range(0, len(pictures), batch):
-                pixels = encode_pictures(processor, pictures[start : start + batch])
-                with torch.inference_mode(), amp():
-                    hidden = vision_features(model, pixels)
-                blocks.append(hidden.float().numpy().astype(np.float16))
-            part = path.with_suffix(f".{os.getpid()}.part")
-            with part.open("wb") as f:
-                np.save(f, np.concatenate(blocks))
-            os.replace(part, path)
-        parts.append(np.load(path))
-    return np.concatenate(parts)
+        paths.append(folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy")
+    work = [(p, s) for p, (_, s) in zip(paths, shards, strict=True) if not p.exists()]
+    model.model.vision_tower.to(here.device)
+    share = work[here.process_index :: here.num_processes]
+    for path, montages in tqdm(
+        share, desc="vision features", unit="shard", mininterval=5, disable=not share
+    ):
+        pictures = list(montages())
+        blocks = []
+        for start in range(0, len(pictures), batch):
+            pixels = encode_pictures(processor, pictures[start : start + batch])
+            with torch.inference_mode(), amp():
+                hidden = vision_features(model, pixels.to(here.device))
+            blocks.append(hidden.float().cpu().numpy().astype(np.float16))
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as f:
+            np.save(f, np.concatenate(blocks))
+        os.replace(part, path)
+    here.wait_for_everyone()
+    return Rows([np.load(path, mmap_mode="r") for path in paths])

@@ -12,7 +12,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.vlm import encode_prompts, forward_from_vision
-from ifailsense_ros.train.features import amp
+from ifailsense_ros.train.compute import amp
 
 
 class AnswerProbe:
@@ -43,16 +43,18 @@ class AnswerProbe:
         first, second = (
             self._processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in words
         )
+        device = next(model.parameters()).device
         margins = []
         for start in range(0, len(self._samples), batch):
             part = self._samples[start : start + batch]
             prompts = [prompt.format(instruction=ablation.text(s.instruction)) for s in part]
             inputs = encode_prompts(self._processor, prompts)
+            inputs = {k: v.to(device) for k, v in inputs.items()}
             pictures = torch.from_numpy(self._features[[s.index for s in part]].astype(np.float32))
             with amp():
                 logits = forward_from_vision(model, inputs, pictures)[:, -1].float()
             margins.append(logits[:, first] - logits[:, second])
-        return torch.cat(margins).numpy()
+        return torch.cat(margins).cpu().numpy()
 
     def measure(
         self,

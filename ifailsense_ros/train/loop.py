@@ -1,23 +1,34 @@
 """One resumable optimisation loop for every stage.
 
-Each step draws its batch and its dropout from (seed, step) alone, so a run that was killed and
-resumed takes the same steps, and ends with the same weights, as one that was not.
+A step is made of numbered batches, and each batch draws its samples and its dropout from (seed,
+number) alone. So a run that was killed and resumed takes the same steps, and ends with the same
+weights, as one that was not; and it does not matter which process takes which batch.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm import tqdm
+
+from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.train.compute import accelerator, anyone, of_main
+from ifailsense_ros.train.log import Log, write_text
+
+DONE_FILE = "done.json"
+STATE_FILE = "state.pt"
+BEST_FILE = "best.pt"
+
+_LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -25,21 +36,24 @@ class Schedule:
     """How long and how fast.
 
     Attributes:
-        steps: optimiser steps at most.
+        steps: optimiser steps at most; 0 where `epochs` says it.
         lr: peak learning rate.
-        warmup: steps of linear warm-up.
+        warmup: linear warm-up, in steps, or as a share of all steps where it is below 1.
         final: learning rate at the end, as a share of the peak (cosine in between).
         weight_decay: on matrices; vectors (norms, biases) have none.
         betas: of AdamW.
         clip: gradient norm.
-        eval_every: steps between validations.
+        eval_every: steps between validations; 0: once an epoch.
         patience: validations without a better one before the stage stops; 0 never stops early.
         seed: of batches, dropout and nothing else.
+        accumulate: batches a step; shared out where there are several processes, each of which
+            takes at least one.
+        epochs: passes over the data instead of a number of steps.
     """
 
     steps: int
     lr: float
-    warmup: int = 50
+    warmup: float = 50
     final: float = 0.02
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
@@ -47,22 +61,196 @@ class Schedule:
     eval_every: int = 100
     patience: int = 0
     seed: int = 42
+    accumulate: int = 1
+    epochs: float = 0
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        warmup = self.warmup if self.warmup >= 1 else self.warmup * self.steps
+        warm = min(1.0, (step + 1) / max(1, warmup))
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, self.steps))))
         return self.lr * warm * (self.final + (1 - self.final) * cosine)
+
+    def batches(self, processes: int) -> int:
+        """Batches a step, over all processes: `accumulate`, rounded up so that all have as many."""
+        return math.ceil(self.accumulate / processes) * processes
+
+    def in_steps(self, samples: int, batch: int, processes: int = 1) -> Schedule:
+        """The same with `steps` (and `eval_every`) instead of epochs.
+
+        Args:
+            samples: in the data set.
+            batch: samples of one batch.
+            processes: that share a step.
+        """
+        if not self.epochs:
+            return self
+        an_epoch = samples / (batch * self.batches(processes))
+        steps = max(1, math.ceil(self.epochs * an_epoch))
+        return replace(
+            self, steps=steps, epochs=0, eval_every=self.eval_every or max(1, round(an_epoch))
+        )
 
 
 class Interrupted(Exception):
     """Ctrl-C: the state is saved, the same command goes on from there."""
 
 
-def _save(path: Path, state: dict) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+def run(
+    modules: list[nn.Module],
+    loss_of_batch: Callable[[int], dict[str, torch.Tensor]],
+    validate: Callable[[], dict[str, float]],
+    schedule: Schedule,
+    folder: Path,
+    *,
+    better: str,
+    progress: bool = True,
+    save_every: int = 50,
+) -> dict[str, float]:
+    """Train until the validation optimum; the modules end with the best weights.
+
+    Args:
+        modules: whose parameters with `requires_grad` are trained.
+        loss_of_batch: number of a batch (with one batch a step: of the step) -> named losses, each
+            a mean over the batch; "loss" is minimised, the others are logged.
+        validate: -> named figures on validation data, with the modules in eval mode. Called in the
+            main process.
+        schedule: steps, rates, early stop.
+        folder: holds state.pt (resume), best.pt, log.csv, done.json. All processes must see it.
+        better: name of the figure of `validate` that is to be large.
+        save_every: steps between saved states; every validation saves one as well.
+
+    Returns:
+        The figures of the best validation, its step, and the seconds spent.
+
+    Raises:
+        Interrupted: SIGINT; run again to go on.
+        ConfigError: the loss is not finite, or the folder holds the state of another model.
+    """
+    here = accelerator()
+    folder.mkdir(parents=True, exist_ok=True)
+    for m in modules:
+        m.to(here.device)
+    done = folder / DONE_FILE
+    if done.exists():
+        return _finished(modules, folder)
+    params = [p for m in modules for p in m.parameters() if p.requires_grad]
+    optimizer = _optimizer(params, schedule)
+    start, best, waited, spent = 0, {better: -math.inf, "step": -1}, 0, 0.0
+    if (folder / STATE_FILE).exists():
+        state = _read(folder / STATE_FILE)
+        _load(modules, state["modules"], folder)
+        optimizer.load_state_dict(state["optimizer"])
+        start, best, waited = state["step"], state["best"], state["waited"]
+        spent = state["seconds"]
+    began = time.monotonic() - spent
+    log = Log(folder, start)
+
+    def save(step: int) -> None:
+        if here.is_main_process:
+            state = {"modules": _trainable(modules), "optimizer": optimizer.state_dict()}
+            reached = {"step": step, "best": best, "waited": waited}
+            _save(folder / STATE_FILE, {**state, **reached, "seconds": time.monotonic() - began})
+
+    # A step's batches are numbered through; this process takes every n-th.
+    batches = schedule.batches(here.num_processes)
+    mine = range(here.process_index, batches, here.num_processes)
+    here.gradient_accumulation_steps = len(mine)  # `backward` divides by it
+    interrupted = []
+    previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
+    bar = tqdm(
+        total=schedule.steps,
+        initial=start,
+        desc=folder.name,
+        disable=not (progress and here.is_main_process),
+        mininterval=5,
+    )
+    try:
+        for step in range(start, schedule.steps):
+            for m in modules:
+                m.train()
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.lr_at(step)
+            optimizer.zero_grad(set_to_none=True)
+            sums: dict[str, torch.Tensor] = {}
+            for number in (step * batches + i for i in mine):
+                torch.manual_seed(schedule.seed * 1_000_003 + number)
+                losses = loss_of_batch(number)
+                here.backward(losses["loss"])
+                sums = {k: sums.get(k, 0) + v.detach() / len(mine) for k, v in losses.items()}
+            _average_gradients(params)
+            norm = here.clip_grad_norm_(params, schedule.clip)
+            optimizer.step()
+            bar.update()
+            last = step + 1 == schedule.steps
+            validates = last or (step + 1) % schedule.eval_every == 0
+            row = {}
+            if validates or (step + 1) % _LOG_EVERY == 0:
+                row = {k: float(v) for k, v in sums.items()} | {"grad_norm": float(norm)}
+                _check_finite(row, folder.name, step + 1)
+            if validates:
+                figures = of_main(_validate(modules, validate) if here.is_main_process else None)
+                row |= figures
+                waited += 1
+                if figures[better] > best[better]:
+                    best, waited = {**figures, "step": step + 1}, 0
+                    if here.is_main_process:
+                        _save(folder / BEST_FILE, _trainable(modules))
+            if row:
+                log.write(step + 1, {"lr": schedule.lr_at(step), **row})
+                bar.set_postfix(_shown(row, best, better), refresh=False)
+            stop = schedule.patience and waited >= schedule.patience
+            asked_to_stop = anyone(bool(interrupted))
+            if validates or asked_to_stop or (step + 1) % save_every == 0:
+                save(step + 1)
+            if asked_to_stop:
+                raise Interrupted(f"stopped after step {step + 1}; the same command goes on")
+            if stop:
+                break
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        bar.close()
+    if here.is_main_process:
+        best = {**best, "seconds": round(time.monotonic() - began, 1)}
+        write_text(done, json.dumps(best, indent=1))
+    here.wait_for_everyone()
+    return _finished(modules, folder)
+
+
+def _finished(modules: list[nn.Module], folder: Path) -> dict[str, float]:
+    _load(modules, _read(folder / BEST_FILE), folder)
+    for m in modules:
+        m.eval()
+    return json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))
+
+
+def _validate(modules: list[nn.Module], validate: Callable[[], dict]) -> dict[str, float]:
+    for m in modules:
+        m.eval()
+    with torch.no_grad():
+        return validate()
+
+
+def _check_finite(row: dict[str, float], stage: str, step: int) -> None:
+    for name, value in row.items():
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"{stage}: {name} is {value} at step {step}; lower the learning rate (lr) of the "
+                "recipe's stage, and remove its folder"
+            )
+
+
+def _shown(row: dict[str, float], best: dict[str, float], better: str) -> dict[str, str]:
+    """What the progress bar says: the loss, and the validation so far."""
+    shown = {"loss": f"{row['loss']:.3f}"}
+    if "accuracy" in best:
+        shown["accuracy"] = f"{best['accuracy']:.3f}"
+    elif best["step"] > 0:
+        shown[better] = f"{best[better]:.3f}"
+    return shown
+
+
+# --- parameters -----------------------------------------------------------------------------------
 
 
 def _optimizer(params: list[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
@@ -71,6 +259,21 @@ def _optimizer(params: list[nn.Parameter], schedule: Schedule) -> torch.optim.Ad
         {"params": [p for p in params if p.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
+
+
+def _average_gradients(params: list[nn.Parameter]) -> None:
+    """The mean over the processes, in one message."""
+    here = accelerator()
+    if here.num_processes == 1:
+        return
+    for p in params:
+        if (
+            p.grad is None
+        ):  # not used by this process's batches; the others wait for it all the same
+            p.grad = torch.zeros_like(p)
+    flat = here.reduce(torch.cat([p.grad.flatten().float() for p in params]), "mean")
+    for p, grad in zip(params, flat.split([p.numel() for p in params]), strict=True):
+        p.grad.copy_(grad.view_as(p))
 
 
 def _trainable(modules: Iterable[nn.Module]) -> dict[str, torch.Tensor]:
@@ -85,117 +288,27 @@ def _trainable(modules: Iterable[nn.Module]) -> dict[str, torch.Tensor]:
     return state
 
 
-def _load(modules: list[nn.Module], saved: dict[str, torch.Tensor]) -> None:
+def _load(modules: list[nn.Module], saved: dict[str, torch.Tensor], folder: Path) -> None:
     current = _trainable(modules)
-    if current.keys() != saved.keys():
-        raise ValueError(
-            "the saved state is of another model: use a fresh --out folder, or the same settings"
+    shapes = {k: v.shape for k, v in current.items()}
+    if shapes != {k: v.shape for k, v in saved.items()}:
+        raise ConfigError(
+            f"{folder}: the saved state is of another model; give a fresh --out folder, or the "
+            "settings it was made with"
         )
     for name, value in saved.items():
         current[name].copy_(value)
 
 
-def run(
-    modules: list[nn.Module],
-    loss_of_step: Callable[[int], dict[str, torch.Tensor]],
-    validate: Callable[[], dict[str, float]],
-    schedule: Schedule,
-    folder: Path,
-    *,
-    better: str,
-    progress: bool = True,
-    save_every: int = 50,
-) -> dict[str, float]:
-    """Train until the validation optimum; the modules end with the best weights.
-
-    Args:
-        modules: whose parameters with `requires_grad` are trained.
-        loss_of_step: step -> named losses; "loss" is minimised, the others are logged.
-        validate: -> named figures on validation data, with the modules in eval mode.
-        schedule: steps, rates, early stop.
-        folder: holds state.pt (resume), best.pt, log.csv, done.json.
-        better: name of the figure of `validate` that is to be large.
-
-    Returns:
-        The figures of the best validation, and its step.
-
-    Raises:
-        Interrupted: SIGINT; run again to go on.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "done.json"
-    if done.exists():
-        _load(modules, torch.load(folder / "best.pt", weights_only=True))
-        return json.loads(done.read_text())
-    params = [p for m in modules for p in m.parameters() if p.requires_grad]
-    optimizer = _optimizer(params, schedule)
-    start, best, waited = 0, {better: -math.inf, "step": -1}, 0
-    state_file = folder / "state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        _load(modules, state["modules"])
-        optimizer.load_state_dict(state["optimizer"])
-        start, best, waited = state["step"], state["best"], state["waited"]
-
-    def save(step: int) -> None:
-        saved = {"modules": _trainable(modules), "optimizer": optimizer.state_dict()}
-        _save(state_file, {**saved, "step": step, "best": best, "waited": waited})
-
-    interrupted = []
-    previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
-    bar = tqdm(
-        total=schedule.steps, initial=start, desc=folder.name, disable=not progress, mininterval=5
-    )
-    try:
-        for step in range(start, schedule.steps):
-            for m in modules:
-                m.train()
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.lr_at(step)
-            torch.manual_seed(schedule.seed * 1_000_003 + step)
-            losses = loss_of_step(step)
-            optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            norm = nn.utils.clip_grad_norm_(params, schedule.clip)
-            optimizer.step()
-            bar.update()
-            row = {k: float(v.detach()) for k, v in losses.items()} | {"grad_norm": float(norm)}
-            last = step + 1 == schedule.steps
-            if (step + 1) % schedule.eval_every == 0 or last:
-                for m in modules:
-                    m.eval()
-                with torch.no_grad():
-                    figures = validate()
-                row |= figures
-                waited += 1
-                if figures[better] > best[better]:
-                    best, waited = {**figures, "step": step + 1}, 0
-                    _save(folder / "best.pt", _trainable(modules))
-                bar.set_postfix({k: f"{v:.3f}" for k, v in row.items()})
-            if (step + 1) % 10 == 0 or last:
-                _log(folder / "log.csv", {"step": step + 1, "lr": schedule.lr_at(step), **row})
-            stop = schedule.patience and waited >= schedule.patience
-            if last or stop or interrupted or (step + 1) % save_every == 0:
-                save(step + 1)
-            if interrupted:
-                raise Interrupted(f"stopped after step {step + 1}; the same command goes on")
-            if stop:
-                break
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        bar.close()
-    _load(modules, torch.load(folder / "best.pt", weights_only=True))
-    for m in modules:
-        m.eval()
-    done.write_text(json.dumps(best, indent=1))
-    return best
+# --- files ----------------------------------------------------------------------------------------
 
 
-def _log(path: Path, row: dict[str, float]) -> None:
-    """Append a row; long format, because validation figures come less often than losses."""
-    fresh = not path.exists()
-    with path.open("a", newline="") as f:
-        out = csv.writer(f)
-        if fresh:
-            out.writerow(["step", "name", "value"])
-        out.writerows((row["step"], k, f"{v:.6g}") for k, v in row.items() if k != "step")
+def _read(path: Path) -> dict:
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def _save(path: Path, state: dict) -> None:
+    """A reader, and whoever comes after a kill, sees the old file or the new one."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)

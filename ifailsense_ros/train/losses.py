@@ -18,12 +18,14 @@ def suffix_losses(
     those alone: at every position they would cost more than the rest of a small model.
 
     Args:
-        inputs: from `encode_prompts` with suffixes.
+        inputs: from `encode_prompts` with suffixes; on any device, as the features are.
         features: (B, n_img, d_vision) of the frozen tower.
 
     Returns:
         float32 (n,) losses and int64 (n,) row numbers, n the number of labelled tokens.
     """
+    device = next(model.parameters()).device
+    inputs = {k: v.to(device) for k, v in inputs.items()}
     labelled = inputs["labels"] != IGNORED_LABEL
     columns = int(labelled.any(0).sum())
     logits = forward_from_vision(model, inputs, features, logits_to_keep=columns + 1)

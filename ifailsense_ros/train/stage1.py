@@ -13,8 +13,8 @@ from ifailsense_ros.core.prompt import build_prompt
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.model.vlm import encode_prompts
 from ifailsense_ros.train import loop
+from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.features import amp
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.loop import Schedule
 from ifailsense_ros.train.losses import suffix_losses

@@ -21,8 +21,8 @@ from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.vlm import encode_prompts, one_pass
 from ifailsense_ros.train import loop
+from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.features import amp
 from ifailsense_ros.train.recipes import Sampling, Stage2
 from ifailsense_ros.train.stage1 import FAIL, SUCCESS
 

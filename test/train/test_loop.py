@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.train.loop import Interrupted, Schedule, run
 
 
@@ -79,7 +80,7 @@ def test_ends_with_the_weights_of_the_validation_optimum_and_stops_early(tmp_pat
 
 def test_state_of_another_model_is_refused(tmp_path):
     go(parts(), tmp_path / "run", SCHEDULE)
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(ConfigError, match="another model"):
         go(nn.Sequential(nn.Linear(4, 1)), tmp_path / "run", SCHEDULE)
 
 
