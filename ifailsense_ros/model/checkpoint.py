@@ -96,9 +96,26 @@ def load_base(
     Raises:
         CheckpointError: unreadable, or its weights do not fit its configuration exactly.
     """
-    local = config.base.folder is not None
-    source = str(folder / config.base.folder) if local else config.base.hub
-    place = {"revision": config.base.revision, "local_files_only": local}
+    if config.base.folder is not None:
+        return load_vlm(str(folder / config.base.folder), dtype=dtype)
+    return load_vlm(config.base.hub, dtype=dtype, revision=config.base.revision, network=True)
+
+
+def load_vlm(
+    source: str, *, dtype: torch.dtype, revision: str | None = None, network: bool = False
+) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
+    """A PaliGemma-class VLM in eval mode, and its processor.
+
+    Args:
+        source: folder, or a repository of the hub.
+        dtype: of the weights in memory.
+        revision: commit of the repository.
+        network: whether what is not there may be fetched.
+
+    Raises:
+        CheckpointError: unreadable, or its weights do not fit its configuration exactly.
+    """
+    place = {"revision": revision, "local_files_only": not network}
     try:
         with quiet_transformers():
             model, info = PaliGemmaForConditionalGeneration.from_pretrained(
