@@ -23,6 +23,7 @@ NO_WRONG_TASK = "no_wrong_task"
 SURPLUS = "surplus"
 NO_TWIN = "no_twin"
 EXTRA = "extra"
+CUT_SHORT = "cut_short"
 
 REASONS = {
     CAME_TRUE: "the oracle says that the wrong task came true as well",
@@ -33,6 +34,7 @@ REASONS = {
     SURPLUS: "left out so that its task is asked for equally often with either label",
     NO_TWIN: "a failure without a countable success of the same scene beside it, or the reverse",
     EXTRA: "drawn without the filters, for comparison only",
+    CUT_SHORT: "an unfinished episode, for trainings that ask for it",
 }
 """Why a pair does not count (manifest column `why_not_counted`)."""
 

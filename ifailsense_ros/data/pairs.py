@@ -25,6 +25,7 @@ from ifailsense_ros.data.catalog import (
 )
 from ifailsense_ros.data.contrast import contrast_of
 from ifailsense_ros.data.negatives import (
+    CUT_SHORT,
     EXTRA,
     INFEASIBLE,
     NO_TWIN,
@@ -35,6 +36,7 @@ from ifailsense_ros.data.negatives import (
     verdict_on,
     verdict_on_positive,
 )
+from ifailsense_ros.data.records import UNFINISHED
 from ifailsense_ros.data.sentences import collect_sentences, keep_apart
 
 MOST_TASKS = 200
@@ -307,6 +309,8 @@ def _label_failures(catalog: Catalog) -> None:
             # The twin says what was asked for; the failure's own task may be what it did instead.
             asked = episode["twin_task"] or episode["task"]
             why = verdict_on(asked, _oracle(episode)[0], None)
+            if not why and episode["kind"] == UNFINISHED:
+                why = CUT_SHORT
             if not why and (
                 episode["twin_task"] is None
                 or verdict_on_positive(asked, json.loads(episode["twin_outcomes"]))

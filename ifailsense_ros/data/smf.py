@@ -28,6 +28,9 @@ class ExpertEpisode:
         contrast: the attributes in which the designated negative differs (colour, direction, ...).
         wrong_tasks: tasks of the category that were feasible and did not come true; None where
             that is not known.
+        unfinished: it ends before its task came true. Nothing was carried out then: `task` and
+            `instruction` are "", the task it was about is the designated negative, and it has no
+            right instruction.
     """
 
     index: int
@@ -38,6 +41,7 @@ class ExpertEpisode:
     negative_instruction: str | None = None
     contrast: tuple[str, ...] = ()
     wrong_tasks: tuple[str, ...] | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Phrasings:
         """Collect the phrasings that occur in a set of episodes."""
         found: dict[str, dict[str, None]] = defaultdict(dict)
         for e in episodes:
-            found[e.task][e.instruction] = None
+            if not e.unfinished:
+                found[e.task][e.instruction] = None
             if e.negative_task is not None and e.negative_instruction is not None:
                 found[e.negative_task][e.negative_instruction] = None
         return cls({task: list(texts) for task, texts in sorted(found.items())})
@@ -92,7 +97,8 @@ def category_table(episodes: Iterable[ExpertEpisode]) -> dict[str, tuple[str, ..
     """Category -> its tasks, as they occur in the episodes."""
     tasks: dict[str, set[str]] = defaultdict(set)
     for e in episodes:
-        tasks[e.category].add(e.task)
+        if not e.unfinished:
+            tasks[e.category].add(e.task)
         if e.negative_task is not None:
             tasks[e.category].add(e.negative_task)
     return {c: tuple(sorted(t)) for c, t in tasks.items()}
@@ -135,7 +141,8 @@ def fixed_pairs(
 ) -> list[Sample]:
     """Each episode once as positive and once as negative (DESIGN 9.3), in a reproducible order.
 
-    The designated negative is taken where there is one; else one is drawn from `seed`.
+    The designated negative is taken where there is one; else one is drawn from `seed`. Unfinished
+    episodes have no positive.
     """
     samples: list[Sample] = []
     for e in episodes:
@@ -146,6 +153,7 @@ def fixed_pairs(
             task = draw_negative_task(e, categories, rng)
             text = phrasings.draw(task, rng)
         common = {"index": e.index, "category": e.category, "contrast": e.contrast}
-        samples.append(Sample(instruction=e.instruction, success=True, task=e.task, **common))
+        if not e.unfinished:
+            samples.append(Sample(instruction=e.instruction, success=True, task=e.task, **common))
         samples.append(Sample(instruction=text, success=False, task=task, **common))
     return samples
