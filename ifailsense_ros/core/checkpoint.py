@@ -9,9 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -19,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ifailsense_ros.core.arbitration import ABSTAIN_RULES
+from ifailsense_ros.core.calibration import Calibration
 from ifailsense_ros.core.errors import CheckpointError, text_of
+from ifailsense_ros.core.strict_json import build
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 1 knew no calibration; it is read as well."""
 CONFIG_FILE = "checkpoint.json"
 CHECKPOINTS_PACKAGE = "ifailsense_ros.model"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -87,7 +87,7 @@ class CheckpointConfig:
     """Everything a detector needs to know besides its weights.
 
     Attributes:
-        schema_version: of this file, 1.
+        schema_version: of this file, 1 or 2.
         name: e.g. "sim-tiny".
         base: the VLM before post-training.
         adapter: sub-folder of the LoRA adapter, or None.
@@ -104,6 +104,7 @@ class CheckpointConfig:
         training_data_hash: sha256 over the training data, or "" where unknown.
         metrics: figures measured by whoever trained it; free.
         files: relative path -> sha256 of every other file of the checkpoint.
+        calibration: see there; None where there is none, as always in version 1.
     """
 
     schema_version: int
@@ -123,6 +124,7 @@ class CheckpointConfig:
     training_data_hash: str
     metrics: Mapping[str, Any]
     files: Mapping[str, str]
+    calibration: Calibration | None = None
 
     @classmethod
     def from_json(cls, path: Path | str) -> CheckpointConfig:
@@ -148,26 +150,39 @@ class CheckpointConfig:
         if not isinstance(data, dict):
             raise CheckpointError(f"{path}: holds {type(data).__name__}, expected an object")
         version = data.get("schema_version")
-        if version != SCHEMA_VERSION or isinstance(version, bool):
+        if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
             raise CheckpointError(
-                f"{path}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; "
-                "use the release that made the checkpoint, or convert it"
+                f"{path}: schema_version is {version!r}, this release reads 1 and "
+                f"{SCHEMA_VERSION}; use the release that made the checkpoint, or convert it"
             )
-        config = _build(cls, data, str(path), "")
+        if version == 1:
+            if "calibration" in data:
+                raise CheckpointError(
+                    f"{path}: unknown field calibration; remove it, or use the release that knows "
+                    "it"
+                )
+            data["calibration"] = None
+        config = build(cls, data, str(path))
         _check_ranges(config, str(path))
         return config
 
     def to_json(self) -> str:
         """The text of `checkpoint.json`; `from_json` of it gives an equal object."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self._as_dict(), indent=2, ensure_ascii=False) + "\n"
 
     @property
     def short_hash(self) -> str:
         """First 8 hex digits of a sha256 over all settings and file hashes (not the metrics)."""
-        content = dataclasses.asdict(self)
+        content = self._as_dict()
         del content["metrics"]
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def _as_dict(self) -> dict[str, Any]:
+        content = dataclasses.asdict(self)
+        if self.schema_version == 1:  # its hash must stay what it was
+            del content["calibration"]
+        return content
 
     @property
     def model_id(self) -> str:
@@ -237,45 +252,6 @@ def resolve_checkpoint(spec: str | Path) -> Path:
     )
 
 
-def _build(cls: type, data: Mapping[str, Any], file: str, where: str) -> Any:
-    """Dataclass `cls` from a JSON object; every key must be there, and no other."""
-    hints = typing.get_type_hints(cls)
-    missing = [k for k in hints if k not in data]
-    unknown = [k for k in data if k not in hints]
-    if missing or unknown:
-        what = "missing" if missing else "unknown"
-        name = where + (missing or unknown)[0]
-        fix = "add it" if missing else "remove it, or use the release that knows it"
-        raise CheckpointError(f"{file}: {what} field {name}; {fix}")
-    return cls(**{k: _convert(data[k], hint, file, where + k) for k, hint in hints.items()})
-
-
-def _convert(value: Any, hint: Any, file: str, name: str) -> Any:
-    """`value` of JSON as the type `hint`, without any coercion but int -> float."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        return _convert(value, next(a for a in args if a is not type(None)), file, name)
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, dict):
-            return _build(hint, value, file, f"{name}.")
-    elif origin is tuple:
-        if isinstance(value, list):
-            return tuple(_convert(v, args[0], file, f"{name}[{i}]") for i, v in enumerate(value))
-    elif isinstance(value, dict) and not isinstance(hint, type):
-        return {k: _convert(v, args[1], file, f"{name}.{k}") for k, v in value.items()}
-    elif hint is Any:
-        return value
-    elif hint is float:
-        if type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-    elif type(value) is hint:
-        return value
-    expected = getattr(hint, "__name__", str(hint))
-    raise CheckpointError(f"{file}: field {name} is {value!r}, expected {expected}; correct it")
-
-
 def _check_ranges(c: CheckpointConfig, file: str) -> None:
     """Conditions between and within fields, each with its own line."""
     k, m, p, words = len(c.hooked_layers), c.montage, c.picture, _words(c)
@@ -319,10 +295,36 @@ def _check_ranges(c: CheckpointConfig, file: str) -> None:
         (1 <= c.min_keyframes <= m.num_keyframes, "min_keyframes", "must be in 1..num_keyframes"),
         (all(_is_inside(n) for n in _paths(c)), "files", "holds a path that leaves the folder"),
         (fs is None or fs in c.files, "files", f"does not list {fs}"),
+        (
+            c.calibration is None or c.schema_version > 1,
+            "calibration",
+            f"needs schema_version {SCHEMA_VERSION}",
+        ),
+        *(() if c.calibration is None else _calibration_checks(c.calibration, k, c.files)),
     )
     for holds, field, text in checks:
         if not holds:
             raise CheckpointError(f"{file}: field {field} {text}; correct it")
+
+
+def _calibration_checks(
+    c: Calibration, k: int, files: Mapping[str, str]
+) -> tuple[tuple[bool, str, str], ...]:
+    degrees, guard = c.temperatures, c.guard
+    return (
+        (len(degrees.fs) == k, "calibration.temperatures.fs", f"needs {k}, one a hooked layer"),
+        (
+            min((*degrees.fs, degrees.vlm, degrees.vote)) > 0,
+            "calibration.temperatures",
+            "must be positive",
+        ),
+        (min(c.failures, c.successes) > 0, "calibration", "needs failures and successes"),
+        (c.file.endswith(".safetensors"), "calibration.file", "is no .safetensors file"),
+        (c.file in files, "files", f"does not list {c.file}"),
+        (guard is None or guard.threshold >= 0, "calibration.guard.threshold", "is negative"),
+        (guard is None or 0 < guard.rate < 1, "calibration.guard.rate", "must be in (0, 1)"),
+        (guard is None or guard.montages > 0, "calibration.guard.montages", "must be positive"),
+    )
 
 
 def _words(c: CheckpointConfig) -> list[str]:
@@ -330,7 +332,9 @@ def _words(c: CheckpointConfig) -> list[str]:
 
 
 def _paths(c: CheckpointConfig) -> list[str]:
-    return [p for p in (*c.files, c.base.folder, c.adapter, c.fs_blocks) if p is not None]
+    calibration = None if c.calibration is None else c.calibration.file
+    parts = (*c.files, c.base.folder, c.adapter, c.fs_blocks, calibration)
+    return [p for p in parts if p is not None]
 
 
 def _is_inside(name: str) -> bool:

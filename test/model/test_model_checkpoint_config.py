@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import base_config
 
+from ifailsense_ros.core.calibration import Calibration, GuardSettings, Temperatures
 from ifailsense_ros.core.checkpoint import (
     CONFIG_FILE,
     BaseModel,
@@ -30,14 +32,32 @@ def _full() -> CheckpointConfig:
     )
 
 
+def _calibrated() -> CheckpointConfig:
+    calibration = Calibration(
+        data_hash="22",
+        split="validation",
+        failures=400,
+        successes=400,
+        temperatures=Temperatures((1.5, 1.2, 0.9), 1.1, 0.7),
+        file="calibration.safetensors",
+        guard=GuardSettings(threshold=30.0, rate=0.005, montages=1000),
+    )
+    config = replace(_full(), schema_version=2, calibration=calibration)
+    return replace(config, files={**config.files, calibration.file: "33"})
+
+
 def _write(folder: Path, data) -> Path:
     path = folder / CONFIG_FILE
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     return path
 
 
-def test_round_trip(tmp_path):
-    config = _full()
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("guard", [True, False])
+def test_round_trip(tmp_path, version, guard):
+    config = _full() if version == 1 else _calibrated()
+    if version == 2 and not guard:
+        config = replace(config, calibration=replace(config.calibration, guard=None))
     path = _write(tmp_path, config.to_json())
     assert CheckpointConfig.from_json(path) == config
     assert CheckpointConfig.from_json(tmp_path) == config
@@ -56,7 +76,8 @@ def _edit(data: dict, field: str, value) -> None:
 _DELETE = object()
 
 MISTAKES = [
-    ("schema_version", 2, "schema_version is 2, this release reads 1"),
+    ("schema_version", 3, "schema_version is 3, this release reads 1 and 2"),
+    ("calibration", None, "unknown field calibration"),
     ("schema_version", _DELETE, "schema_version is None"),
     ("schema_version", True, "schema_version is True"),
     ("name", _DELETE, "missing field name"),
@@ -112,6 +133,37 @@ def test_every_mistake_has_its_line(tmp_path, field, value, message):
     assert "\n" not in str(error.value)
 
 
+MISTAKES_OF_CALIBRATION = [
+    ("schema_version", 1, "unknown field calibration"),
+    ("calibration", _DELETE, "missing field calibration"),
+    ("calibration", [], "field calibration is"),
+    ("calibration.temperature", 1.0, "unknown field calibration.temperature"),
+    ("calibration.failures", 0, "calibration needs failures and successes"),
+    ("calibration.failures", 4.5, "calibration.failures is 4.5, expected int"),
+    ("calibration.temperatures.fs", [1.0], "calibration.temperatures.fs needs 3"),
+    ("calibration.temperatures.vote", 0.0, "calibration.temperatures must be positive"),
+    ("calibration.temperatures.vlm", float("nan"), "temperatures.vlm is nan"),
+    ("calibration.file", "scores.pkl", "is no .safetensors file"),
+    ("calibration.file", "other.safetensors", "does not list other.safetensors"),
+    ("calibration.file", "../calibration.safetensors", "leaves the folder"),
+    ("calibration.guard.threshold", -1.0, "guard.threshold is negative"),
+    ("calibration.guard.threshold", float("inf"), "guard.threshold is inf"),
+    ("calibration.guard.rate", 0.0, r"guard.rate must be in \(0, 1\)"),
+    ("calibration.guard.montages", 0, "guard.montages must be positive"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), MISTAKES_OF_CALIBRATION)
+def test_every_mistake_of_a_calibration_has_its_line(tmp_path, field, value, message):
+    data = json.loads(_calibrated().to_json())
+    _edit(data, field, value)
+    path = _write(tmp_path, data)
+    with pytest.raises(CheckpointError, match=message) as error:
+        CheckpointConfig.from_json(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "nul", "\x00", '{"a": 1}{'])
 def test_not_json(tmp_path, text):
     path = _write(tmp_path, text)
@@ -155,6 +207,26 @@ def test_short_hash_follows_settings_and_weights_but_not_figures():
     assert replace(config, metrics={}).short_hash == config.short_hash
     assert replace(config, files={"fs.safetensors": "01"}).short_hash != config.short_hash
     assert replace(config, abstain_rule="unknown_unless_unanimous").short_hash != config.short_hash
+
+
+def test_short_hash_covers_the_calibration():
+    config = _calibrated()
+    other = replace(config.calibration, temperatures=Temperatures((1.0, 1.0, 1.0), 1.0, 1.0))
+    hashes = {
+        config.short_hash,
+        replace(config, calibration=None).short_hash,
+        replace(config, calibration=other).short_hash,
+        replace(config, files={**config.files, "calibration.safetensors": "34"}).short_hash,
+    }
+    assert len(hashes) == 4
+
+
+def test_the_hash_of_version_1_is_what_it_was_before_there_was_a_version_2():
+    content = json.loads(_full().to_json())
+    assert "calibration" not in content
+    del content["metrics"]
+    text = json.dumps(content, sort_keys=True)
+    assert _full().short_hash == hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @pytest.fixture
