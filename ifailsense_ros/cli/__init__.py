@@ -58,9 +58,9 @@ _PASSED_ON = {
         "ifailsense_ros.evaluate.predict",
         "what a checkpoint says of every pair of a data set, kept for all figures",
     ),
-    ("evaluate-pairs",): (
-        "ifailsense_ros.evaluate.pairs",
-        "accuracy on recorded episodes, each with a right and a wrong instruction",
+    ("evaluate",): (
+        "ifailsense_ros.evaluate.breakdown",
+        "figures of what `ifailsense predict` wrote, with intervals",
     ),
 }
 """Sub-commands whose arguments go to a function `(argv) -> int` as they are: "module" means its

@@ -176,13 +176,13 @@ def failure_set(failure_store, tmp_path_factory) -> DataSet:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rule_detector():
     """`RuleDetector`."""
     return RuleDetector
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rule_config():
     """`config`."""
     return config

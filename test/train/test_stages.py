@@ -6,21 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from ifailsense_ros.core.verdict import Judgement, Outcome, Reason
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.episode_store import EpisodeRow, shard_path, write_shard
 from ifailsense_ros.data.experts import ExpertSet, episode_of
-from ifailsense_ros.data.smf import Phrasings, Sample
-from ifailsense_ros.evaluate.pairs import Judged, judge_samples, rephrased, report
+from ifailsense_ros.evaluate.predictions import predict
 from ifailsense_ros.model.detector import load_detector
 from ifailsense_ros.train.recipes import SIM_TINY, Geometry, Sampling
 from ifailsense_ros.train.run import Run
 
 COLOURS = ("red", "blue", "pink")
-SAMPLES = (
-    Sample(0, "lift the red block", True, "lift_red_block", "lifting"),
-    Sample(1, "lift the red block", False, "lift_red_block", "lifting"),
-)
 
 
 def row(split, index):
@@ -85,12 +79,10 @@ def test_from_store_to_judged_pairs(store, tmp_path, ablation):
     figures = Run(short(SIM_TINY), store, store, tmp_path / "run", control).go()
     assert {"stage0", "base", "stage1", "stage2"} <= set(figures)
     detector = load_detector(tmp_path / "run" / "checkpoint")
-    experts = ExpertSet(store, "test")
     assert detector.config.training_data_hash == ExpertSet(store, "train").hash
-    judged = list(judge_samples(detector, store, "test", experts.pairs(), control))
-    assert [j.sample.success for j in judged] == [True, False] * 3
-    assert report(judged)["all"]["n"] == 6
-    assert {v.source for v in judged[0].judgement.votes} == {"fs:1", "fs:2", "fs:3", "vlm"}
+    judged = list(predict(detector, store, "test", ablation=control, progress=False))
+    assert [j.label for j in judged] == [True, False] * 3
+    assert judged[0].sources == ("fs:1", "fs:2", "fs:3", "vlm")
     if ablation == "none":  # the exported checkpoint is the model that was measured
         again = Run(short(SIM_TINY), store, store, tmp_path / "run", control).go()
         assert again == figures
@@ -117,19 +109,3 @@ def test_stored_episode_becomes_an_episode_with_one_or_two_pov():
         episode = episode_of(row("test", 0), num_pov, "lift the pink block")
         assert (episode.num_pov, len(episode.keyframes)) == (num_pov, 4)
         assert episode.instruction == "lift the pink block"
-
-
-def test_rephrasing_keeps_task_and_label():
-    known = Phrasings({"lift_red_block": ["raise the red block"]})
-    assert [s.instruction for s in rephrased(SAMPLES, known)] == ["raise the red block"] * 2
-    assert [(s.task, s.success) for s in rephrased(SAMPLES, known)] == [
-        (s.task, s.success) for s in SAMPLES
-    ]
-
-
-def test_unknown_is_never_right():
-    unknown = Judgement.unknown(Reason.BAD_IMAGE, "x")
-    for sample in SAMPLES:
-        assert not Judged(sample, unknown).right
-        wanted = Outcome.SUCCESS if sample.success else Outcome.FAILURE
-        assert Judged(sample, Judgement(wanted, p_success=0.5)).right
