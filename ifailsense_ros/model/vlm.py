@@ -105,11 +105,11 @@ def encode_prompts(
         *before, rest = prompt.split(IMAGE_TOKEN)
         ids: list[int] = []
         for piece in before:
-            ids += _tokens(tokenizer, piece)
+            ids += tokens_of(tokenizer, piece)
             ids += [processor.image_token_id] * processor.image_seq_length
-        rows.append([*ids, tokenizer.bos_token_id, *_tokens(tokenizer, f"{rest}\n")])
+        rows.append([*ids, tokenizer.bos_token_id, *tokens_of(tokenizer, f"{rest}\n")])
     ends = [
-        [*_tokens(tokenizer, suffix), tokenizer.eos_token_id] if suffixes is not None else []
+        [*tokens_of(tokenizer, suffix), tokenizer.eos_token_id] if suffixes is not None else []
         for suffix in (suffixes if suffixes is not None else [""] * len(rows))
     ]
     length = max(len(row) + len(end) for row, end in zip(rows, ends, strict=True))
@@ -131,7 +131,8 @@ def encode_prompts(
     return inputs
 
 
-def _tokens(tokenizer, text: str) -> list[int]:
+def tokens_of(tokenizer, text: str) -> list[int]:
+    """Token ids of a text, in which names of special tokens are ordinary words."""
     if not text:
         return []
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]

@@ -1,9 +1,9 @@
-"""A split as training sees it: the experts, and the frozen tower's features of their montages."""
+"""A split as training sees it: random draws, and the frozen tower's features of the montages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +12,33 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.data.ablation import Ablation
-from ifailsense_ros.data.episode_store import read_shard
 from ifailsense_ros.data.experts import ExpertSet, episode_of
 from ifailsense_ros.data.records import EXPERT
-from ifailsense_ros.data.smf import draw_negative_task
+from ifailsense_ros.data.smf import ExpertEpisode, draw_negative_task
 from ifailsense_ros.train.features import cached_features
-from ifailsense_ros.train.recipes import Sampling
+from ifailsense_ros.train.recipes import Questions, Sampling
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An episode, and sentences that it carried out (right) and did not (wrong).
+
+    Attributes:
+        index: row of the features.
+    """
+
+    index: int
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
 
 
 class TrainingSet(ExpertSet):
     """An `ExpertSet` with random draws and cached features."""
+
+    def __init__(self, folder: Path, split: str, kinds: Sequence[str] = (EXPERT,)) -> None:
+        super().__init__(folder, split, kinds)
+        self._done = [e for e in self.experts if not e.unfinished]
+        self._unfinished = [e for e in self.experts if e.unfinished]
 
     def features(
         self,
@@ -39,32 +56,81 @@ class TrainingSet(ExpertSet):
         """
         geometry = ablation.geometry(full)
 
-        def montages(shard: Path) -> Iterator[np.ndarray]:
-            for row in read_shard(shard, kind=EXPERT):
+        def montages(number: int) -> Iterator[np.ndarray]:
+            for _, row in self.rows_of(number):
                 yield compose(ablation.apply(episode_of(row, full.num_pov)), geometry)
 
         # Instructions are no part of the features: a model blind to them shares the full ones.
         shown = ablation.name if ablation.name != "instruction_blind" else "none"
         shards = [
-            (content, partial(montages, shard))
-            for content, shard in zip(self.shard_hashes, self.shards, strict=True)
+            (content, partial(montages, number)) for number, content in enumerate(self.shard_hashes)
         ]
         key = {"geometry": asdict(full), "shown": shown}
         return cached_features(model, processor, shards, key, cache)
 
-    def draw(self, rng: np.random.Generator, sampling: Sampling) -> list[tuple[int, str, str]]:
-        """Random (index, right instruction, wrong instruction), any phrasing of the set."""
-        if sampling.category_weights:
-            weight = np.array(
-                [sampling.category_weights.get(e.category, 1.0) for e in self.experts]
-            )
-            chosen = rng.choice(len(weight), size=sampling.pictures, p=weight / weight.sum())
-        else:
-            chosen = rng.integers(len(self.experts), size=sampling.pictures)
+    def draw(self, rng: np.random.Generator, sampling: Sampling) -> list[Drawn]:
+        """`sampling.pictures` pairs of a right and a wrong sentence, any phrasing of the set.
+
+        A pair is one expert with both, or, with probability `sampling.unfinished`, an expert with
+        its right sentence and an unfinished episode with the sentence of what it did not finish.
+        """
         drawn = []
-        for i in chosen:
-            expert = self.experts[int(i)]
-            wrong = draw_negative_task(expert, self.categories, rng, sampling.hard)
-            right_text = self.phrasings.draw(expert.task, rng)
-            drawn.append((int(i), right_text, self.phrasings.draw(wrong, rng)))
+        for expert in self._chosen(self._done, rng, sampling, sampling.pictures):
+            right = (self.phrasings.draw(expert.task, rng),)
+            if self._unfinished and rng.random() < sampling.unfinished:
+                (other,) = self._chosen(self._unfinished, rng, sampling, 1)
+                drawn.append(Drawn(expert.index, right, ()))
+                drawn.append(Drawn(other.index, (), (self._not_finished(other, rng),)))
+            else:
+                wrong = draw_negative_task(expert, self.categories, rng, sampling.hard)
+                drawn.append(Drawn(expert.index, right, (self.phrasings.draw(wrong, rng),)))
         return drawn
+
+    def draw_questions(
+        self, rng: np.random.Generator, sampling: Sampling, questions: Questions
+    ) -> list[Drawn]:
+        """`sampling.pictures` episodes with several sentences each.
+
+        Experts come with `questions.right` and `questions.wrong` sentences, unfinished ones (a
+        share `sampling.unfinished` of the episodes) with `questions.unfinished` wrong ones.
+        """
+        unfinished = rng.random(sampling.pictures) < sampling.unfinished
+        count = int(unfinished.sum()) if self._unfinished else 0
+        drawn = []
+        for expert in self._chosen(self._done, rng, sampling, sampling.pictures - count):
+            texts = self.phrasings.by_task[expert.task]
+            order = rng.permutation(len(texts))[: questions.right]
+            wrong = [
+                draw_negative_task(expert, self.categories, rng, sampling.hard)
+                for _ in range(questions.wrong)
+            ]
+            drawn.append(
+                Drawn(
+                    expert.index,
+                    tuple(texts[i] for i in order),
+                    tuple(self.phrasings.draw(task, rng) for task in wrong),
+                )
+            )
+        for episode in self._chosen(self._unfinished, rng, sampling, count):
+            wrong_texts = (self._not_finished(episode, rng) for _ in range(questions.unfinished))
+            drawn.append(Drawn(episode.index, (), tuple(wrong_texts)))
+        return drawn
+
+    def _chosen(
+        self,
+        episodes: Sequence[ExpertEpisode],
+        rng: np.random.Generator,
+        sampling: Sampling,
+        count: int,
+    ) -> list[ExpertEpisode]:
+        if not count:
+            return []
+        weight = None
+        if sampling.category_weights:
+            weight = np.array([sampling.category_weights.get(e.category, 1.0) for e in episodes])
+            weight /= weight.sum()
+        return [episodes[int(i)] for i in rng.choice(len(episodes), size=count, p=weight)]
+
+    def _not_finished(self, episode: ExpertEpisode, rng: np.random.Generator) -> str:
+        """A sentence of the task that an unfinished episode was about."""
+        return self.phrasings.draw(draw_negative_task(episode, self.categories, rng, 1.0), rng)

@@ -13,6 +13,7 @@ from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.vlm import encode_prompts, forward_from_vision
 from ifailsense_ros.train.compute import amp
+from ifailsense_ros.train.packing import pack, packed_answers
 
 
 class AnswerProbe:
@@ -38,11 +39,19 @@ class AnswerProbe:
         words: tuple[str, str],
         ablation: Ablation,
         batch: int = 48,
+        *,
+        packed: bool = False,
     ) -> np.ndarray:
-        """logit(words[0]) - logit(words[1]) of every sample, float32 (n,)."""
+        """logit(words[0]) - logit(words[1]) of every sample, float32 (n,).
+
+        Args:
+            packed: in the layout of `train.packing`, which reads each montage once.
+        """
         first, second = (
             self._processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in words
         )
+        if packed:
+            return self._packed_margins(model, prompt, (first, second), ablation)
         device = next(model.parameters()).device
         margins = []
         for start in range(0, len(self._samples), batch):
@@ -56,15 +65,47 @@ class AnswerProbe:
             margins.append(logits[:, first] - logits[:, second])
         return torch.cat(margins).cpu().numpy()
 
+    def _packed_margins(
+        self,
+        model: PaliGemmaForConditionalGeneration,
+        prompt: str,
+        ids: tuple[int, int],
+        ablation: Ablation,
+        batch: int = 32,
+    ) -> np.ndarray:
+        places = defaultdict(list)
+        for place, sample in enumerate(self._samples):
+            places[sample.index].append(place)
+        episodes = list(places)
+        word = self._processor.tokenizer.decode([ids[0]])  # only to mark where an answer begins
+        margins = np.zeros(len(self._samples), np.float32)
+        for start in range(0, len(episodes), batch):
+            part = episodes[start : start + batch]
+            rows = [
+                [
+                    (prompt.format(instruction=ablation.text(self._samples[p].instruction)), word)
+                    for p in places[index]
+                ]
+                for index in part
+            ]
+            pictures = torch.from_numpy(self._features[part].astype(np.float32))
+            with amp():
+                logits = packed_answers(model, pack(self._processor, rows), pictures).float()
+            flat = [p for index in part for p in places[index]]
+            margins[flat] = (logits[:, ids[0]] - logits[:, ids[1]]).cpu().numpy()
+        return margins
+
     def measure(
         self,
         model: PaliGemmaForConditionalGeneration,
         prompt: str,
         words: tuple[str, str],
         ablation: Ablation,
+        *,
+        packed: bool = False,
     ) -> dict[str, float]:
-        """Accuracy over all samples and per category."""
-        margins = self.margins(model, prompt, words, ablation)
+        """Accuracy over all samples and per category; `packed` as in `margins`."""
+        margins = self.margins(model, prompt, words, ablation, packed=packed)
         right = (margins > 0) == np.array([s.success for s in self._samples])
         by_category = defaultdict(list)
         for sample, ok in zip(self._samples, right, strict=True):

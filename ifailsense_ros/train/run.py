@@ -42,8 +42,6 @@ from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.loop import Interrupted
 from ifailsense_ros.train.recipes import RECIPES, Recipe
 
-PROBE_PAIRS = 400
-
 
 @dataclass
 class Inputs:
@@ -61,8 +59,8 @@ class Run:
     ) -> None:
         self.recipe, self.out, self.ablation = recipe, out, ablation
         self.cache = out.parent / "features"
-        self.train_set = TrainingSet(train, "train")
-        self.validation_set = TrainingSet(validation, "validation")
+        self.train_set = TrainingSet(train, "train", recipe.kinds)
+        self.validation_set = TrainingSet(validation, "validation", recipe.kinds)
         g = recipe.geometry
         self.full = MontageGeometry(g.num_pov, g.num_keyframes, g.cell_height, g.cell_width)
         self.geometry = ablation.geometry(self.full)
@@ -85,7 +83,7 @@ class Run:
         use_fused_attention(model.model.language_model)
         train = self._inputs(self.train_set, model, processor)
         validation = self._inputs(self.validation_set, model, processor)
-        samples = validation.episodes.pairs()[: 2 * PROBE_PAIRS]
+        samples = validation.episodes.pairs()
         probe = AnswerProbe(processor, samples, validation.features)
         figures = {"data": {"train": len(train.episodes), "hash": train.episodes.hash}}
         for phase, settings in enumerate(recipe.stage0):

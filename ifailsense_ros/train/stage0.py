@@ -14,10 +14,11 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.model.vlm import encode_prompts
 from ifailsense_ros.train import loop
-from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.features import amp
+from ifailsense_ros.train.compute import amp
+from ifailsense_ros.train.dataset import Drawn, TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.losses import suffix_losses
+from ifailsense_ros.train.packing import pack, packed_losses
 from ifailsense_ros.train.recipes import Stage0
 
 CAPTION = "<image> caption en"
@@ -39,39 +40,59 @@ def train_stage0(
 
     Args:
         features: (len(train), n_img, d_vision) float16.
-        probe: measures the answers on validation pairs.
+        probe: measures the answers on validation pairs, in the layout that is trained.
         folder: state and log of this stage.
     """
     model.requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
 
-    per_picture = 3 if settings.captions else 2
-
-    def loss_of_step(step: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((settings.schedule.seed, step))
-        drawn = train.draw(rng, settings.sampling)
-        prompts, answers = [], []
-        for _, right, wrong in drawn:
-            if settings.captions:
-                prompts.append(CAPTION)
-                answers.append(right)
-            prompts += [QUESTION.format(instruction=ablation.text(t)) for t in (right, wrong)]
-            answers += [YES, NO]
-        inputs = encode_prompts(processor, prompts, answers)
-        pictures = torch.from_numpy(features[[i for i, *_ in drawn]].astype(np.float32))
+    def packed(rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        drawn = train.draw_questions(rng, settings.sampling, settings.packed)
+        rows = [[*_caption(d), *_questions(d, ablation)] for d in drawn]
+        pictures = torch.from_numpy(features[[d.index for d in drawn]].astype(np.float32))
         with amp():
-            losses, rows = suffix_losses(model, inputs, pictures.repeat_interleave(per_picture, 0))
-        if not settings.captions:
-            return {"loss": 2 * losses.mean(), "answer_loss": losses.mean()}
-        is_caption = rows % per_picture == 0
-        caption, answer = losses[is_caption].mean(), losses[~is_caption].mean()
+            losses, row, number = packed_losses(model, pack(processor, rows), pictures)
+        captioned = torch.tensor([bool(_caption(d)) for d in drawn])
+        is_caption = (captioned[row] & (number == 0)).to(losses.device)
+        answer = losses[~is_caption].mean()
+        # A step may see nothing but unfinished episodes.
+        caption = losses[is_caption].mean() if is_caption.any() else torch.zeros_like(answer)
         return {"loss": caption + 2 * answer, "caption_loss": caption, "answer_loss": answer}
+
+    def plain(rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        drawn = train.draw(rng, settings.sampling)
+        asked = [(d.index, *q) for d in drawn for q in _questions(d, ablation)]
+        indices, prompts, answers = zip(*asked, strict=True)
+        inputs = encode_prompts(processor, prompts, answers)
+        pictures = torch.from_numpy(features[list(indices)].astype(np.float32))
+        with amp():
+            losses, _ = suffix_losses(model, inputs, pictures)
+        return {"loss": losses.mean()}
+
+    def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((settings.schedule.seed, number))
+        return packed(rng) if settings.packed else plain(rng)
 
     return loop.run(
         [model],
-        loss_of_step,
-        lambda: probe.measure(model, QUESTION, (YES, NO), ablation),
+        loss_of_batch,
+        lambda: probe.measure(
+            model, QUESTION, (YES, NO), ablation, packed=settings.packed is not None
+        ),
         settings.schedule,
         folder,
         better="accuracy",
     )
+
+
+def _caption(drawn: Drawn) -> list[tuple[str, str]]:
+    """What was done; of an episode in which nothing was, there is nothing to say."""
+    return [(CAPTION, drawn.right[0])] if drawn.right else []
+
+
+def _questions(drawn: Drawn, ablation: Ablation) -> list[tuple[str, str]]:
+    return [
+        (QUESTION.format(instruction=ablation.text(text)), answer)
+        for texts, answer in ((drawn.right, YES), (drawn.wrong, NO))
+        for text in texts
+    ]

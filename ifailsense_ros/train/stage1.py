@@ -62,12 +62,17 @@ def train_stage1(
     def loss_of_step(step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((schedule.seed, step))
         drawn = train.draw(rng, settings.sampling)
-        texts = [t for _, right, wrong in drawn for t in (right, wrong)]
-        prompts = [build_prompt(ablation.text(t), prompt) for t in texts]
-        inputs = encode_prompts(processor, prompts, [SUCCESS, FAIL] * len(drawn))
-        pictures = torch.from_numpy(features[[i for i, *_ in drawn]].astype(np.float32))
+        asked = [
+            (d.index, build_prompt(ablation.text(text), prompt), answer)
+            for d in drawn
+            for texts, answer in ((d.right, SUCCESS), (d.wrong, FAIL))
+            for text in texts
+        ]
+        indices, prompts, answers = zip(*asked, strict=True)
+        inputs = encode_prompts(processor, prompts, answers)
+        pictures = torch.from_numpy(features[list(indices)].astype(np.float32))
         with amp():
-            losses, _ = suffix_losses(model, inputs, pictures.repeat_interleave(2, 0))
+            losses, _ = suffix_losses(model, inputs, pictures)
         return {"loss": losses.mean()}
 
     return loop.run(

@@ -23,7 +23,7 @@ from ifailsense_ros.model.vlm import encode_prompts, one_pass
 from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.recipes import Sampling, Stage2
+from ifailsense_ros.train.recipes import Stage2
 from ifailsense_ros.train.stage1 import FAIL, SUCCESS
 
 
@@ -59,10 +59,10 @@ def training_samples(train: TrainingSet, settings: Stage2) -> list[Sample]:
     """Random montages of the set, each with g* and with a wrong instruction."""
     rng = np.random.default_rng((settings.schedule.seed, 2))
     samples = []
-    for index, right, wrong in train.draw(rng, Sampling(pictures=settings.pairs)):
-        e = train.experts[index]
-        for text, success in ((right, True), (wrong, False)):
-            samples.append(Sample(index, text, success, e.task, e.category))
+    for drawn in train.draw(rng, settings.sampling):
+        e = train.experts[drawn.index]
+        for texts, success in ((drawn.right, True), (drawn.wrong, False)):
+            samples += [Sample(drawn.index, t, success, e.task, e.category) for t in texts]
     return samples
 
 

@@ -67,7 +67,7 @@ def short(recipe):
             schedules=tuple(replace(s, **two_steps) for s in recipe.stage1.schedules),
             sampling=Sampling(pictures=2),
         ),
-        stage2=replace(cut(recipe.stage2), pairs=4, batch=4),
+        stage2=replace(cut(recipe.stage2), sampling=Sampling(pictures=4), batch=4),
         geometry=Geometry(cell_height=28, cell_width=28),
         intermediate_size=64,
     )

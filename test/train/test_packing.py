@@ -1,0 +1,92 @@
+"""Packed questions answer as if each stood alone behind its montage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ifailsense_ros.data.ablation import Ablation
+from ifailsense_ros.data.smf import Sample
+from ifailsense_ros.model.attention import use_fused_attention
+from ifailsense_ros.model.tiny import build_tiny
+from ifailsense_ros.model.vlm import IGNORED_LABEL
+from ifailsense_ros.train.judge import AnswerProbe
+from ifailsense_ros.train.packing import pack, packed_answers, packed_losses
+
+ROWS = [
+    [
+        ("<image> caption en", "lift the red block"),
+        ("<image> answer en did the robot push it?", "yes"),
+        ("<image> answer en did the robot lift the red block?", "no"),
+    ],
+    [("<image> answer en did the robot push it?", "no")],
+]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    texts = ["caption en lift the red block", "answer en did the robot push it?"]
+    model, processor = build_tiny(texts, (28, 28), intermediate_size=32)
+    use_fused_attention(model.model.language_model)
+    return model, processor
+
+
+@pytest.fixture(scope="module")
+def features(tiny):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, tiny[1].image_seq_length, 384, generator=generator)
+
+
+def test_a_question_sees_its_montage_and_no_other_question(tiny, features):
+    model, processor = tiny
+    with torch.no_grad():
+        losses, rows, numbers = packed_losses(model, pack(processor, ROWS), features)
+        for i, row in enumerate(ROWS):
+            for j, question in enumerate(row):
+                alone, *_ = packed_losses(model, pack(processor, [[question]]), features[i : i + 1])
+                assert torch.allclose(alone, losses[(rows == i) & (numbers == j)], atol=1e-4)
+        other = [[*ROWS[0][:2], ("<image> answer en did the robot lift it?", "yes")], ROWS[1]]
+        changed, *_ = packed_losses(model, pack(processor, other), features)
+    same = (rows == 1) | (numbers < 2)
+    assert torch.allclose(losses[same], changed[same], atol=1e-4)
+
+
+def test_labels_are_the_answers_with_their_ends(tiny):
+    _, processor = tiny
+    packed = pack(processor, ROWS)
+    said = packed.labels[0][packed.labels[0] != IGNORED_LABEL]
+    assert processor.tokenizer.decode(said) == "lift the red block<eos>yes<eos>no<eos>"
+    first = packed.position_ids[0][packed.question[0] == 0][0]
+    assert all(packed.position_ids[0][packed.question[0] == n][0] == first for n in (1, 2))
+    assert not packed.mask[1, 0, :, packed.question[1] == -1][:, processor.image_seq_length :].any()
+
+
+def test_answers_are_read_where_the_first_answer_token_is_learned(tiny, features):
+    model, processor = tiny
+    with torch.no_grad():
+        logits = packed_answers(model, pack(processor, ROWS), features)
+        losses, rows, numbers = packed_losses(model, pack(processor, ROWS), features)
+    ids = [processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in ("yes", "no", "no")]
+    for place, (i, j) in enumerate(((0, 1), (0, 2), (1, 0)), start=1):
+        first = losses[(rows == i) & (numbers == j)][0]
+        loss = -logits[place].log_softmax(0)[ids[place - 1]]
+        assert loss.item() == pytest.approx(first.item(), abs=1e-4)
+
+
+def test_the_probe_gives_each_sample_its_own_margin(tiny, features):
+    model, processor = tiny
+    texts = ["push it", "lift the red block", "lift it"]
+    samples = [Sample(i, text, i == 0, "t", "c") for text, i in zip(texts, (1, 0, 1), strict=True)]
+    probe = AnswerProbe(processor, samples, features.numpy().astype(np.float16))
+    margins = probe.margins(
+        model, "<image> answer en did the robot {instruction}?", ("yes", "no"), Ablation(),
+        packed=True,
+    )  # fmt: skip
+    for sample, margin in zip(samples, margins, strict=True):
+        alone = AnswerProbe(processor, [sample], features.numpy().astype(np.float16))
+        (one,) = alone.margins(
+            model, "<image> answer en did the robot {instruction}?", ("yes", "no"), Ablation(),
+            packed=True,
+        )  # fmt: skip
+        assert margin == pytest.approx(one, abs=2e-2)  # bfloat16 where the processor has it
