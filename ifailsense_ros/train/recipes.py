@@ -183,10 +183,18 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
         return replace(sampling, unfinished=UNFINISHED)
 
     first, *others = recipe.stage0
+    # As many answers are yes as no: what is unfinished adds to the latter.
+    even = Questions(right=4, wrong=3, unfinished=2)
     return replace(
         recipe,
         name=name,
-        stage0=(first, *(replace(s, sampling=taught(s.sampling)) for s in others)),
+        stage0=(
+            first,
+            *(
+                replace(s, sampling=taught(s.sampling), packed=even if s.packed else None)
+                for s in others
+            ),
+        ),
         stage1=replace(recipe.stage1, sampling=taught(recipe.stage1.sampling)),
         stage2=replace(recipe.stage2, sampling=taught(recipe.stage2.sampling)),
     )
