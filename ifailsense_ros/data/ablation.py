@@ -1,7 +1,10 @@
-"""What a trained control is not shown (DESIGN 9.5): the same episode with part of it taken away."""
+"""What a trained control is not shown (DESIGN 9.5): the same episode with part of it taken away,
+or labels that say nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +12,14 @@ import numpy as np
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.montage import MontageGeometry
 
-ABLATIONS = ("none", "image_blind", "instruction_blind", "first_frame_only", "last_frame_only")
+ABLATIONS = (
+    "none",
+    "image_blind",
+    "instruction_blind",
+    "first_frame_only",
+    "last_frame_only",
+    "shuffled_labels",
+)
 
 # Words of the fixed prompts: a blind model needs no other vocabulary than a seeing one.
 _BLIND_TEXT = "the robot"
@@ -54,3 +64,19 @@ class Ablation:
         elif self.name == "last_frame_only":
             keyframes = keyframes[-1:]
         return replace(episode, keyframes=keyframes, instruction=self.text(episode.instruction))
+
+    def label(self, episode: int, instruction: str, truth: bool) -> bool:
+        """The label that training is told; validation and evaluation keep the true one.
+
+        With ``shuffled_labels`` it is a coin, the same whenever the pair comes up again: what a
+        model still gets right then, it did not learn from labels.
+
+        Args:
+            episode: its index in the training set.
+            instruction: g.
+            truth: y.
+        """
+        if self.name != "shuffled_labels":
+            return truth
+        text = f"{episode}/{instruction}".encode()
+        return bool(hashlib.blake2b(text, digest_size=1).digest()[0] & 1)

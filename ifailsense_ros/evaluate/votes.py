@@ -25,7 +25,7 @@ def decide(prediction: Prediction, rule: str) -> int:
         prediction: with its votes.
         rule: `STORED` (what the detector said), `VLM_ALONE`, `FS_MAJORITY` (a tie is no success),
             `MEAN_P` (the weighted mean probability of those that voted, above one half), the source
-            of a head ("fs:2"), or "first K" (the vote with the K shallowest heads only).
+            of a head ("fs:2"), or several sources ("fs:1+fs:3+vlm": the vote of these alone).
 
     Raises:
         ValueError: no such rule, or nobody voted for it here.
@@ -44,12 +44,13 @@ def decide(prediction: Prediction, rule: str) -> int:
         if not weight:
             return int(Outcome.UNKNOWN)
         return _outcome(math.fsum(v.weight * v.p_success for v in voted) / weight > 0.5)
-    if rule.startswith("first "):
-        kept = [*fs[: int(rule.removeprefix("first "))], *(v for v in votes if v not in fs)]
+    chosen = rule.split("+")
+    if not set(chosen) <= set(prediction.sources):
+        raise ValueError(f"{rule!r} is no rule, nor are all of {', '.join(prediction.sources)}")
+    kept = [v for v in votes if v.source in chosen]
+    if len(kept) > 1:
         return int(arbitrate(kept, "unknown_unless_unanimous").outcome)
-    vote = next((v for v in votes if v.source == rule), None)
-    if vote is None:
-        raise ValueError(f"{rule!r} is no rule, and none of {', '.join(prediction.sources)}")
+    vote = kept[0]
     if vote.value in (VoteValue.ABSTAIN, VoteValue.NOT_RUN):
         return int(Outcome.UNKNOWN)
     return _outcome(vote.value is VoteValue.SUCCESS)
@@ -66,8 +67,22 @@ def rules_of(predictions: Sequence[Prediction]) -> list[str]:
     heads = [s for s in sources if s != VLM_SOURCE]
     rules = [STORED, *([VLM_ALONE] if VLM_SOURCE in sources else []), *heads]
     if heads:
-        rules += [FS_MAJORITY, MEAN_P, *(f"first {k}" for k in range(1, len(heads)))]
+        rules += [FS_MAJORITY, MEAN_P]
     return rules
+
+
+def fewer_heads(sources: Sequence[str], k: int) -> str:
+    """The rule of a vote with K of the heads, evenly spread in depth and with the deepest, and the
+    VLM's answer where there is one.
+
+    Raises:
+        ValueError: there are not that many heads.
+    """
+    heads = [s for s in sources if s != VLM_SOURCE]
+    if not 1 <= k <= len(heads):
+        raise ValueError(f"{k} of {len(heads)} heads")
+    kept = sorted(len(heads) - 1 - len(heads) * j // k for j in range(k))
+    return "+".join([*(heads[i] for i in kept), *(s for s in sources if s == VLM_SOURCE)])
 
 
 def _votes(p: Prediction) -> list[Vote]:

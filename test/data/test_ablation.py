@@ -52,3 +52,13 @@ def test_first_and_last_frame_are_the_montages_own_columns():
 def test_unknown_ablation_is_refused_by_name():
     with pytest.raises(ValueError, match="'blind': choose one of none, image_blind"):
         Ablation("blind")
+
+
+def test_shuffled_labels_are_fixed_fair_coins_of_the_pair():
+    coin, texts = Ablation("shuffled_labels"), ("lift the red block", "lift the blue block")
+    tossed = np.array([[coin.label(i, t, True) for t in texts] for i in range(2000)])
+    assert np.array_equal(tossed, [[coin.label(i, t, False) for t in texts] for i in range(2000)])
+    assert abs(tossed.mean() - 0.5) < 0.04
+    assert abs((tossed[:, 0] == tossed[:, 1]).mean() - 0.5) < 0.05  # nor does one tell the other
+    for name in ABLATIONS[:-1]:
+        assert [Ablation(name).label(3, "open it", y) for y in (True, False)] == [True, False]

@@ -14,7 +14,7 @@ from ifailsense_ros.evaluate.breakdown import (
     main,
 )
 from ifailsense_ros.evaluate.predictions import predict, write_predictions
-from ifailsense_ros.evaluate.votes import decide, redecided, rules_of
+from ifailsense_ros.evaluate.votes import decide, fewer_heads, redecided, rules_of
 
 S, F, U = Outcome.SUCCESS, Outcome.FAILURE, Outcome.UNKNOWN
 
@@ -48,7 +48,7 @@ def voted(prediction, *p_votes, vlm=None):
         ((0.9, 0.9, 0.1), 0.4, {"stored": F, "vlm": F, "fs:2": F, "fs majority": S, "mean p": S}),
         ((0.9, 0.1, 0.1), 0.9, {"stored": S, "vlm": S, "fs:0": S, "fs majority": F, "mean p": S}),
         ((0.9, 0.9, 0.1), None, {"stored": U, "vlm": U, "fs majority": S, "mean p": S}),
-        ((0.6, 0.6, 0.6), 0.1, {"stored": S, "mean p": F, "first 1": F, "first 2": F}),
+        ((0.6, 0.6, 0.6), 0.1, {"stored": S, "mean p": F, "fs:0+vlm": F, "fs:0+fs:1": S}),
     ],
 )
 def test_rules(some, heads, vlm, expected):
@@ -60,6 +60,16 @@ def test_two_heads_that_disagree_are_no_majority(some):
     assert decide(voted(some[0], 0.9, 0.1, vlm=0.9), "fs majority") == F
 
 
+@pytest.mark.parametrize(
+    ("k", "rule"),
+    [(1, "fs:3+vlm"), (2, "fs:1+fs:3+vlm"), (3, "fs:1+fs:2+fs:3+vlm")],
+)
+def test_fewer_heads_are_spread_in_depth_and_keep_the_deepest(k, rule):
+    assert fewer_heads(("fs:0", "fs:1", "fs:2", "fs:3", "vlm"), k) == rule
+    with pytest.raises(ValueError, match="of 4 heads"):
+        fewer_heads(("fs:0", "fs:1", "fs:2", "fs:3", "vlm"), 5)
+
+
 def test_a_rule_that_is_none_is_said(some):
     with pytest.raises(ValueError, match="no rule"):
         decide(some[0], "fs:9")
@@ -67,7 +77,7 @@ def test_a_rule_that_is_none_is_said(some):
 
 def test_rules_of_these_predictions(some):
     expected = ["stored", "vlm", "fs:1", "fs:2", "fs:3", "fs majority", "mean p"]
-    assert rules_of(some) == [*expected, "first 1", "first 2"]
+    assert rules_of(some) == expected
     for rule in rules_of(some):
         assert len(redecided(some, rule)) == len(some)
 
