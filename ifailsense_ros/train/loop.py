@@ -133,7 +133,7 @@ def run(
         m.to(here.device)
     done = folder / DONE_FILE
     if done.exists():
-        return _finished(modules, folder)
+        return finished(modules, folder)
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
     optimizer = _optimizer(params, schedule)
     start, best, waited, spent = 0, {better: -math.inf, "step": -1}, 0, 0.0
@@ -214,10 +214,15 @@ def run(
         best = {**best, "seconds": round(time.monotonic() - began, 1)}
         write_text(done, json.dumps(best, indent=1))
     here.wait_for_everyone()
-    return _finished(modules, folder)
+    return finished(modules, folder)
 
 
-def _finished(modules: list[nn.Module], folder: Path) -> dict[str, float]:
+def finished(modules: list[nn.Module], folder: Path) -> dict[str, float]:
+    """Fill the modules with a finished stage's weights; returns its figures.
+
+    Raises:
+        ConfigError: the weights are of another model.
+    """
     _load(modules, _read(folder / BEST_FILE), folder)
     for m in modules:
         m.eval()

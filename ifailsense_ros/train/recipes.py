@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ifailsense_ros.core.checkpoint import FSHeadSettings
+from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data import records
 from ifailsense_ros.data.records import EXPERT
+from ifailsense_ros.model.vlm import LORA_TARGETS
 from ifailsense_ros.train.loop import Schedule
+
+DEFAULT_SEED = 42
+EVEN, RELEASE_RULE = "even", "release"
 
 
 @dataclass(frozen=True)
@@ -89,28 +95,57 @@ class Stage2:
     """FS blocks on the frozen VLM (paper, Sec. IV-B.2).
 
     Attributes:
-        layers: 0-based decoder layers, shallow to deep.
+        layers: 0-based decoder layers, shallow to deep; or a rule, for bases of any depth: EVEN
+            spreads the blocks over the whole decoder (paper), RELEASE_RULE over its deeper half, as
+            the authors' code does.
         head: shape of a block.
+        num_blocks: K, where `layers` is a rule.
+        vote_weights: omega_k of the blocks; None: 1 each.
+        weight_vlm: omega_vlm.
         sampling: montages whose hidden states are computed once, each with a right and a wrong
             instruction.
         batch: samples a step.
     """
 
     schedule: Schedule
-    layers: tuple[int, ...]
+    layers: tuple[int, ...] | str
     head: FSHeadSettings
     sampling: Sampling = Sampling(pictures=2000)
     batch: int = 32
+    num_blocks: int = 3
+    vote_weights: tuple[float, ...] | None = None
+    weight_vlm: float = 2.0
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Montage and picture of a checkpoint; the defaults are sim-tiny's."""
+    """Montage of a checkpoint; the defaults are sim-tiny's.
+
+    Attributes:
+        num_keyframes: T.
+        num_pov: N.
+        cell_height: pixels; None: what the base's picture leaves for each of N rows.
+        cell_width: pixels; None: what the base's picture leaves for each of T columns.
+    """
 
     num_keyframes: int = 4
     num_pov: int = 2
-    cell_height: int = 84
-    cell_width: int = 84
+    cell_height: int | None = 84
+    cell_width: int | None = 84
+
+    def montage(self, picture: tuple[int, int] | None = None) -> MontageGeometry:
+        """The montage's geometry, for a base that sees pictures of (height, width).
+
+        Raises:
+            ConfigError: the cells have no size of their own, and there is no such base.
+        """
+        height, width = self.cell_height, self.cell_width
+        if picture is not None:
+            height = height or max(1, picture[0] // self.num_pov)
+            width = width or max(1, picture[1] // self.num_keyframes)
+        if height is None or width is None:
+            raise ConfigError("geometry: a base made here needs the size of a cell; name it")
+        return MontageGeometry(self.num_pov, self.num_keyframes, height, width)
 
 
 @dataclass(frozen=True)
@@ -118,7 +153,14 @@ class Recipe:
     """All that is needed to make a checkpoint, besides the data.
 
     Attributes:
-        stage0: its phases, in order; none for a base from a hub.
+        stage0: its phases, in order, for a base made here; none for any other.
+        stage1: LoRA.
+        stage2: FS blocks.
+        geometry: of the montage.
+        intermediate_size: of the MLPs of a base made here.
+        prompt: template of the question.
+        base: folder, or repository of the hub, where no base is made here.
+        seed: of a base made here, and already in the seeds of all schedules (`with_seed`).
     """
 
     name: str
@@ -128,6 +170,23 @@ class Recipe:
     geometry: Geometry = field(default_factory=Geometry)
     intermediate_size: int = 512
     prompt: str = "<image> evaluate en {instruction}"
+    base: str | None = None
+    seed: int = DEFAULT_SEED
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same with other random draws everywhere: initial weights, batches, dropout."""
+
+        def moved(schedule: Schedule) -> Schedule:
+            # phases differ by one: a thousand keeps the draws of two seeds apart
+            return replace(schedule, seed=(schedule.seed + 1000 * (seed - self.seed)) % 2**31)
+
+        return replace(
+            self,
+            stage0=tuple(replace(s, schedule=moved(s.schedule)) for s in self.stage0),
+            stage1=replace(self.stage1, schedules=tuple(map(moved, self.stage1.schedules))),
+            stage2=replace(self.stage2, schedule=moved(self.stage2.schedule)),
+            seed=seed,
+        )
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -137,7 +196,9 @@ class Recipe:
         return (EXPERT, records.UNFINISHED) if wanted else (EXPERT,)
 
 
+# Patterns on the language model: plain names would wrap the vision tower's projections as well.
 ALL_LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+QUERY_KEY_VALUE = LORA_TARGETS
 
 # Colours and verbs are learned first; left and right, in two categories, take longest.
 LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
@@ -202,4 +263,58 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
 
 SIM_TINY = _with_unfinished(SIM_TINY_SMF, "sim-tiny")
 
-RECIPES = {r.name: r for r in (SIM_TINY, SIM_TINY_SMF)}
+# What the authors released in code and files: for a 3B base and one GPU.
+RELEASE = Recipe(
+    name="release",
+    stage0=(),
+    stage1=Stage1(
+        (
+            Schedule(
+                steps=0,
+                epochs=3,
+                lr=2e-5,
+                warmup=0.1,
+                final=0.0,
+                weight_decay=1e-5,
+                betas=(0.9, 0.999),
+                accumulate=8,
+                eval_every=0,
+            ),
+        ),
+        targets=ALL_LINEAR,
+        rank=16,
+        alpha=32,
+        dropout=0.05,
+        train_projector=False,
+        sampling=Sampling(pictures=2),  # two labels each: a batch of 4
+    ),
+    stage2=Stage2(
+        Schedule(
+            steps=0,
+            epochs=10,
+            lr=1e-4,
+            warmup=0,
+            final=0.01,
+            weight_decay=0.1,
+            betas=(0.9, 0.999),
+            clip=1.0,
+            eval_every=0,
+        ),
+        layers=RELEASE_RULE,
+        head=FSHeadSettings(widths=(1024, 256), pooling_heads=4, dropout=0.5),
+        batch=4,
+    ),
+    # They squash the whole montage to the base's square picture.
+    geometry=Geometry(cell_height=None, cell_width=None),
+    base="google/paligemma2-3b-mix-224",
+)
+
+# What the paper says (Sec. IV-B); where it gives no number, the release's.
+PAPER = replace(
+    RELEASE,
+    name="paper",
+    stage1=replace(RELEASE.stage1, targets=QUERY_KEY_VALUE, train_projector=True),
+    stage2=replace(RELEASE.stage2, layers=EVEN),
+)
+
+RECIPES = {r.name: r for r in (SIM_TINY, SIM_TINY_SMF, PAPER, RELEASE)}

@@ -1,9 +1,9 @@
-"""From an episode store to a checkpoint: features, stage 0, stage 1, stage 2, calibration figures.
+"""From data sets to a checkpoint: features, stages 0, 1 and 2, calibration, cards.
 
-    ifailsense train --recipe sim-tiny --train DATA --validation DATA --out runs/sim-tiny
+    ifailsense train --recipe sim-tiny --data DATASET --out runs/sim-tiny
+    accelerate launch -m ifailsense_ros.train.run --recipe release --data DATASET --out runs/3b
 
-Every stage resumes where it stopped, and a finished one is not run again. `--ablation` trains a
-control that is not shown part of the input, with the same budget.
+Every stage resumes where it stopped, and a finished one is not run again.
 """
 
 from __future__ import annotations
@@ -12,58 +12,86 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from ifailsense_ros.core.checkpoint import (
-    SCHEMA_VERSION,
-    AnswerWords,
-    BaseModel,
-    CheckpointConfig,
-    MontageSettings,
-    PictureSettings,
-    VoteWeights,
-)
-from ifailsense_ros.core.errors import IFailSenseError
+from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data.ablation import ABLATIONS, Ablation
-from ifailsense_ros.model.attention import use_fused_attention
-from ifailsense_ros.model.checkpoint import save_checkpoint
+from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.fs_block import FSBlocks
-from ifailsense_ros.model.tiny import build_tiny, encoder_path, save_tiny
-from ifailsense_ros.train import stage0, stage1, stage2
+from ifailsense_ros.model.tiny import build_tiny, save_tiny
+from ifailsense_ros.train import bases, compute, loop, stage0, stage1, stage2
+from ifailsense_ros.train.bases import BASE_FOLDER, RUN_FILE, Base
 from ifailsense_ros.train.dataset import TrainingSet
+from ifailsense_ros.train.export import export, settings_of
+from ifailsense_ros.train.features import Rows
+from ifailsense_ros.train.hidden import Collector
 from ifailsense_ros.train.judge import AnswerProbe
+from ifailsense_ros.train.log import write_text
 from ifailsense_ros.train.loop import Interrupted
-from ifailsense_ros.train.recipes import RECIPES, Recipe
+from ifailsense_ros.train.provenance import Trail
+from ifailsense_ros.train.recipes import DEFAULT_SEED, RECIPES, Recipe
 
-
-@dataclass
-class Inputs:
-    """A split, its cached features, and its probe's samples."""
-
-    episodes: TrainingSet
-    features: np.ndarray
+WORDS = (stage1.SUCCESS, stage1.FAIL)
 
 
 class Run:
-    """One recipe on one pair of data sets, in one output folder."""
+    """One recipe on a training and a validation set, in one output folder.
+
+    Args:
+        recipe: all settings of the stages.
+        train: data set or episode store with the split train.
+        validation: the same with the split validation.
+        out: folder of the run; features are kept beside it, for all runs there.
+        ablation: what a control is not shown.
+        base: folder or hub repository, instead of the recipe's; may be fetched then.
+        base_run: a run whose base is taken over instead of making one.
+        first_stage: with `base_run`: 1 trains stages 1 and 2, 2 takes stage 1 over as well.
+
+    Raises:
+        ConfigError: settings that contradict each other.
+        DataError: a data set that cannot be read.
+    """
 
     def __init__(
-        self, recipe: Recipe, train: Path, validation: Path, out: Path, ablation: Ablation
+        self,
+        recipe: Recipe,
+        train: Path,
+        validation: Path,
+        out: Path,
+        ablation: Ablation,
+        *,
+        base: str | None = None,
+        base_run: Path | None = None,
+        first_stage: int = 1,
     ) -> None:
+        if base is not None and (base_run is not None or recipe.stage0):
+            what = "--from-run names one" if base_run else f"recipe {recipe.name} makes its own"
+            raise ConfigError(f"--base {base}: {what}; give one of the two")
+        if first_stage not in (1, 2) or (first_stage == 2 and base_run is None):
+            raise ConfigError("--first-stage 2 needs --from-run, whose stage 1 is taken over")
         self.recipe, self.out, self.ablation = recipe, out, ablation
         self.cache = out.parent / "features"
         self.train_set = TrainingSet(train, "train", recipe.kinds)
         self.validation_set = TrainingSet(validation, "validation", recipe.kinds)
-        g = recipe.geometry
-        self.full = MontageGeometry(g.num_pov, g.num_keyframes, g.cell_height, g.cell_width)
-        self.geometry = ablation.geometry(self.full)
+        if set(self.train_set.shard_hashes) & set(self.validation_set.shard_hashes):
+            raise ConfigError(f"{validation}: validation holds training episodes; give another set")
+        self._named, self._base_run, self._first_stage = base, base_run, first_stage
+        common = {
+            "geometry": asdict(recipe.geometry),
+            "data": [self.train_set.hash, self.validation_set.hash],
+            "shown": ablation.name,
+            "prompt": recipe.prompt,
+            "seed": recipe.seed,
+            "intermediate_size": recipe.intermediate_size,
+        }
+        self._trail = Trail(out, common)
 
     def texts(self) -> list[str]:
         """Every text the model shall read or write: training phrasings and the fixed prompts."""
@@ -75,144 +103,231 @@ class Run:
 
     def go(self) -> dict:
         """Run all stages; returns their validation figures."""
-        picture = (self.geometry.height, self.geometry.width)
-        recipe = self.recipe
-        model, processor = build_tiny(
-            self.texts(), picture, intermediate_size=recipe.intermediate_size
-        )
-        use_fused_attention(model.model.language_model)
-        train = self._inputs(self.train_set, model, processor)
-        validation = self._inputs(self.validation_set, model, processor)
-        samples = validation.episodes.pairs()
-        probe = AnswerProbe(processor, samples, validation.features)
-        figures = {"data": {"train": len(train.episodes), "hash": train.episodes.hash}}
-        for phase, settings in enumerate(recipe.stage0):
-            name = f"stage0-{phase}" if phase else "stage0"
-            figures[name] = stage0.train_stage0(
-                model,
-                processor,
-                train.episodes,
-                train.features,
-                probe,
-                settings,
+        self.out.mkdir(parents=True, exist_ok=True)
+        figures: dict[str, Any] = {
+            "data": {
+                "train": len(self.train_set),
+                "validation": len(self.validation_set),
+                "hash": self.train_set.hash,
+                "validation_hash": self.validation_set.hash,
+            }
+        }
+        base = self._base(figures)
+        full = self.recipe.geometry.montage(base.picture)
+        train, validation = self._features(base, full)
+        samples = self.validation_set.pairs()
+        probe = AnswerProbe(base.processor, samples, validation)
+        figures["base"] = probe.measure(base.model, self.recipe.prompt, WORDS, self.ablation)
+        tuned = self._stage1(base, train, probe, figures)
+        layers = stage2.hooked_layers(self.recipe.stage2, base.num_layers)
+        blocks = self._stage2(tuned, base, layers, (train, validation), samples, figures)
+        if compute.accelerator().is_main_process:
+            write_text(self.out / "figures.json", json.dumps(figures, indent=1))
+            config = settings_of(
+                self.recipe,
                 self.ablation,
-                self.out / name,
+                self.ablation.geometry(full),
+                base,
+                layers,
+                self.train_set.hash,
+                figures,
             )
-        model.requires_grad_(False)
-        save_tiny(model, processor, self.out / "base")
-        words = (stage1.SUCCESS, stage1.FAIL)
-        figures["base"] = probe.measure(model, recipe.prompt, words, self.ablation)
-        tuned = stage1.with_adapter(model, recipe.stage1)
-        for phase, schedule in enumerate(recipe.stage1.schedules):
-            name = f"stage1-{phase}" if phase else "stage1"
-            figures[name] = stage1.train_stage1(
-                tuned,
-                processor,
-                train.episodes,
-                train.features,
-                probe,
-                recipe.stage1,
-                schedule,
-                recipe.prompt,
-                self.ablation,
-                self.out / name,
-            )
-        blocks, figures["stage2"] = self._fs_blocks(tuned, processor, train, validation, samples)
-        (self.out / "figures.json").write_text(json.dumps(figures, indent=1))
-        self._export(tuned, blocks, figures)
+            export(self.out, config, base, tuned, blocks)
+        compute.accelerator().wait_for_everyone()
         return figures
 
-    def _export(self, tuned: PeftModel, blocks: FSBlocks, figures: dict) -> None:
-        """Write the checkpoint; the trained parts in float16, as the base is."""
-        recipe, g = self.recipe, self.geometry
-        config = CheckpointConfig(
-            schema_version=SCHEMA_VERSION,
-            name=recipe.name if self.ablation.name == "none" else f"control-{self.ablation.name}",
-            base=BaseModel(),
-            adapter=None,
-            fs_blocks=None,
-            hooked_layers=recipe.stage2.layers,
-            fs_head=recipe.stage2.head,
-            vote_weights=VoteWeights(fs=(1.0,) * len(recipe.stage2.layers), vlm=2.0),
-            abstain_rule="unknown_unless_unanimous",
-            answer_words=AnswerWords(success=(stage1.SUCCESS,), fail=(stage1.FAIL,)),
-            prompt=recipe.prompt,
-            montage=MontageSettings(g.num_keyframes, g.num_pov, g.cell_height, g.cell_width),
-            picture=PictureSettings(g.height, g.width),
-            min_keyframes=min(3, g.num_keyframes),
-            training_data_hash=self.train_set.hash,
-            metrics=figures,
-            files={},
-        )
-        save_checkpoint(
-            self.out / "checkpoint",
-            config,
-            base=self.out / "base",
-            adapter=tuned.half(),
-            fs_blocks=blocks.half(),
-            # The encoder goes with it, and so does the word on where it comes from.
-            extra_files=[encoder_path().parent.parent / "NOTICE"],
-        )
+    # --- stages -----------------------------------------------------------------------------------
 
-    def _inputs(
+    def _base(self, figures: dict) -> Base:
+        name = self._named or self.recipe.base
+        if self._base_run is not None:
+            for done in sorted(self._base_run.glob(f"stage0*/{loop.DONE_FILE}")):
+                figures[done.parent.name] = json.loads(done.read_text(encoding="utf-8"))
+            return self._begun(self._kept(bases.load_from_run(self._base_run)))
+        if self.recipe.stage0:
+            self._stage0(figures)
+            return self._begun(bases.load_made(self.out / BASE_FOLDER))
+        if name is None:
+            raise ConfigError(f"recipe {self.recipe.name}: makes no base; name one with --base")
+        return self._begun(self._kept(bases.load_named(name, network=self._named is not None)))
+
+    def _stage0(self, figures: dict) -> None:
+        geometry = self.ablation.geometry(self.recipe.geometry.montage())
+        model, processor = build_tiny(
+            self.texts(),
+            (geometry.height, geometry.width),
+            intermediate_size=self.recipe.intermediate_size,
+            seed=(self.recipe.seed - DEFAULT_SEED) % 2**31,
+        )
+        untrained = Base(model, processor, None, None)
+        train, validation = self._features(untrained, self.recipe.geometry.montage())
+        probe = AnswerProbe(processor, self.validation_set.pairs(), validation)
+        for phase, settings in enumerate(self.recipe.stage0):
+            folder = self._trail.folder("stage0", phase, settings)
+            figures[folder.name] = stage0.train_stage0(
+                model, processor, self.train_set, train, probe, settings, self.ablation, folder
+            )
+        if compute.accelerator().is_main_process:
+            save_tiny(model.cpu(), processor, self.out / BASE_FOLDER)
+        compute.accelerator().wait_for_everyone()
+
+    def _stage1(self, base: Base, train: Rows, probe: AnswerProbe, figures: dict) -> PeftModel:
+        settings = self.recipe.stage1
+        tuned = stage1.with_adapter(base.model, settings).to(compute.accelerator().device)
+        if self._first_stage == 2:
+            folders = sorted(self._base_run.glob(f"stage1*/{loop.DONE_FILE}"))
+            if len(folders) != len(settings.schedules):
+                raise ConfigError(f"{self._base_run}: stage 1 is not finished; let it finish first")
+            for done in folders:
+                figures[done.parent.name] = loop.finished([tuned], done.parent)
+            return tuned
+        for phase, schedule in enumerate(settings.schedules):
+            folder = self._trail.folder("stage1", phase, replace(settings, schedules=(schedule,)))
+            figures[folder.name] = stage1.train_stage1(
+                tuned,
+                base.processor,
+                self.train_set,
+                train,
+                probe,
+                settings,
+                schedule,
+                self.recipe.prompt,
+                self.ablation,
+                folder,
+            )
+        return tuned
+
+    def _stage2(
         self,
-        episodes: TrainingSet,
-        model: PaliGemmaForConditionalGeneration,
-        processor: PaliGemmaProcessor,
-    ) -> Inputs:
-        features = episodes.features(model, processor, self.full, self.ablation, self.cache)
-        return Inputs(episodes, features)
-
-    def _fs_blocks(self, tuned, processor, train: Inputs, validation: Inputs, samples):
+        tuned: PeftModel,
+        base: Base,
+        layers: tuple[int, ...],
+        features: tuple[Rows, Rows],
+        samples: list[Sample],
+        figures: dict,
+    ) -> FSBlocks:
         settings, prompt = self.recipe.stage2, self.recipe.prompt
         tuned.eval()
-        hidden = {
-            name: stage2.collect(
-                tuned,
-                processor,
-                chosen,
-                inputs.features,
-                settings.layers,
-                prompt,
-                self.ablation,
-                self.out / f"hidden-{name}",
-            )
-            for name, chosen, inputs in (
-                ("train", stage2.training_samples(self.train_set, settings), train),
-                ("validation", samples, validation),
-            )
-        }
-        blocks = stage2.fresh_blocks(settings, hidden["train"].states[0].shape[-1])
-        figures = stage2.train_stage2(
-            blocks, hidden["train"], hidden["validation"], settings, self.out / "stage2"
+        collector = Collector(
+            tuned, base.processor, layers, prompt, WORDS, self.ablation, self.out / "hidden"
         )
-        return blocks, figures
+        chosen = stage2.training_samples(self.train_set, settings)
+        train, validation = (
+            collector.collect(which, rows, data.hash)
+            for which, rows, data in zip(
+                (chosen, samples), features, (self.train_set, self.validation_set), strict=True
+            )
+        )
+        blocks = stage2.fresh_blocks(settings, len(layers), train.states.shape[-1])
+        folder = self._trail.folder("stage2", 0, replace(settings, layers=layers))
+        figures["stage2"] = stage2.train_stage2(blocks, train, validation, settings, folder)
+        return blocks
+
+    def _features(self, base: Base, full: MontageGeometry) -> tuple[Rows, Rows]:
+        """Of the training and the validation set."""
+        return tuple(
+            data.features(base.model, base.processor, full, self.ablation, self.cache)
+            for data in (self.train_set, self.validation_set)
+        )
+
+    def _kept(self, base: Base) -> Base:
+        """A base from elsewhere, copied to where the checkpoint takes it from."""
+        if base.folder is None:
+            return base
+        if compute.accelerator().is_main_process:
+            bases.keep_copy(base, self.out / BASE_FOLDER)
+        compute.accelerator().wait_for_everyone()
+        return replace(base, folder=self.out / BASE_FOLDER)
+
+    def _begun(self, base: Base) -> Base:
+        origin = None if base.origin is None else asdict(base.origin)
+        if compute.accelerator().is_main_process:
+            made = {"recipe": self.recipe.name, "base": origin, "ablation": self.ablation.name}
+            write_text(self.out / RUN_FILE, json.dumps(made, indent=1))
+        if not self.recipe.stage0 or self._base_run is not None:
+            self._trail.made_from = bases.identity(base)
+        base.model.to(compute.accelerator().device)
+        return base
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+# --- command line ---------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ifailsense train", description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="sim-tiny", choices=sorted(RECIPES))
-    parser.add_argument("--train", type=Path, required=True, help="episode store, split train")
-    parser.add_argument("--validation", type=Path, required=True, help="split validation")
+    data = parser.add_argument_group("data (--data, or --train and --validation)")
+    data.add_argument("--data", type=Path, help="data set with the splits train and validation")
+    data.add_argument("--train", type=Path, help="data set or episode store, split train")
+    data.add_argument("--validation", type=Path, help="the same, split validation")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--ablation", default="none", choices=ABLATIONS)
+    parser.add_argument(
+        "--base", help="PaliGemma-class base, as a folder or a hub repository (is fetched then)"
+    )
+    parser.add_argument("--from-run", type=Path, help="take the base of this run over")
+    parser.add_argument(
+        "--first-stage", type=int, default=1, choices=(1, 2), help="2: its stage 1 as well"
+    )
+    parser.add_argument("--ablation", default="none", choices=ABLATIONS, help="train a control")
+    parser.add_argument("--seed", type=int, help="of every random draw")
+    parser.add_argument("--num-pov", type=int, choices=(1, 2))
+    parser.add_argument("--num-keyframes", type=int)
+    parser.add_argument("--layers", help="decoder layers of the FS blocks, e.g. 1,2,3")
+    parser.add_argument("--precision", default="auto", choices=compute.PRECISIONS)
+    parser.add_argument("--log-with", choices=compute.TRACKERS, help="beside the CSV files")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    args.out.mkdir(parents=True, exist_ok=True)
+    return parser
+
+
+def _adjusted(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with what the command line changes."""
+    if args.seed is not None:
+        recipe = recipe.with_seed(args.seed)
+    changes = {k: getattr(args, k) for k in ("num_pov", "num_keyframes")}
+    changes = {k: v for k, v in changes.items() if v is not None}
+    if changes.get("num_keyframes", 1) < 1:
+        raise ConfigError(f"--num-keyframes {args.num_keyframes}: needs one at least")
+    recipe = replace(recipe, geometry=replace(recipe.geometry, **changes))
+    if args.layers is None:
+        return recipe
     try:
-        run = Run(
-            RECIPES[args.recipe], args.train, args.validation, args.out, Ablation(args.ablation)
-        )
-        figures = run.go()
+        layers = tuple(int(cell) for cell in args.layers.split(","))
+    except ValueError:
+        raise ConfigError(f"--layers {args.layers}: numbers with commas, e.g. 1,2,3") from None
+    return replace(recipe, stage2=replace(recipe.stage2, layers=layers))
+
+
+def _run_of(args: argparse.Namespace) -> Run:
+    train, validation = args.train or args.data, args.validation or args.data
+    if train is None or validation is None:
+        raise ConfigError("name the data: --data, or --train and --validation")
+    return Run(
+        _adjusted(RECIPES[args.recipe], args),
+        train,
+        validation,
+        args.out,
+        Ablation(args.ablation),
+        base=args.base,
+        base_run=args.from_run,
+        first_stage=args.first_stage,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    args = _parser().parse_args(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        compute.set_up(args.precision, log_with=args.log_with, folder=args.out)
+        figures = _run_of(args).go()
     except IFailSenseError as error:
         print(f"ifailsense train: {error}", file=sys.stderr)
         return 2
     except Interrupted as stop:
         print(f"ifailsense train: {stop}", file=sys.stderr)
         return 130
-    print(json.dumps(figures, indent=1))
+    if compute.accelerator().is_main_process:
+        print(json.dumps(figures, indent=1))
     return 0
 
 

@@ -13,7 +13,7 @@ from ifailsense_ros.core.prompt import build_prompt
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.model.vlm import encode_prompts
 from ifailsense_ros.train import loop
-from ifailsense_ros.train.compute import amp
+from ifailsense_ros.train.compute import accelerator, amp
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.loop import Schedule
@@ -24,7 +24,7 @@ SUCCESS, FAIL = "success", "fail"
 
 
 def with_adapter(model: PaliGemmaForConditionalGeneration, settings: Stage1) -> PeftModel:
-    """The base with fresh LoRA adapters on its language model (and a trained projector)."""
+    """The base with fresh LoRA adapters on its language model (and a projector to train)."""
     projector = ["multi_modal_projector"] if settings.train_projector else None
     config = LoraConfig(
         r=settings.rank,
@@ -34,7 +34,11 @@ def with_adapter(model: PaliGemmaForConditionalGeneration, settings: Stage1) -> 
         modules_to_save=projector,
     )
     torch.manual_seed(settings.schedules[0].seed)
-    return get_peft_model(model, config)
+    tuned = get_peft_model(model, config)
+    for p in tuned.parameters():
+        if p.requires_grad:  # small steps vanish in bfloat16, which a large base is held in
+            p.data = p.data.float()
+    return tuned
 
 
 def train_stage1(
@@ -54,13 +58,18 @@ def train_stage1(
     Args:
         features: (len(train), n_img, d_vision) float16 of the frozen tower.
         probe: measures the answers on validation pairs.
-        schedule: one of the settings' schedules.
+        schedule: one of the settings' schedules. An epoch is as many samples as the set gives, each
+            episode once with each label; they are drawn at random, though.
         prompt: the checkpoint's template.
         folder: state and log of this stage.
     """
 
-    def loss_of_step(step: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((schedule.seed, step))
+    schedule = schedule.in_steps(
+        2 * len(train), 2 * settings.sampling.pictures, accelerator().num_processes
+    )
+
+    def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((schedule.seed, number))
         drawn = train.draw(rng, settings.sampling)
         asked = [
             (d.index, build_prompt(ablation.text(text), prompt), answer)
@@ -77,7 +86,7 @@ def train_stage1(
 
     return loop.run(
         [model],
-        loss_of_step,
+        loss_of_batch,
         lambda: probe.measure(model, prompt, (SUCCESS, FAIL), ablation),
         schedule,
         folder,
