@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from ifailsense_ros.core.checkpoint import sha256_of
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
+from ifailsense_ros.core.keyframes import select_keyframes
 from ifailsense_ros.data.episode_store import (
     EpisodeRow,
     decode_pictures,
@@ -63,6 +64,24 @@ def episode_of(row: EpisodeRow, num_pov: int, instruction: str | None = None) ->
         start_ns=row.stamps_ns[0],
         end_ns=row.stamps_ns[-1],
     )
+
+
+def with_keyframes(episode: Episode, num_keyframes: int) -> Episode:
+    """The episode with T of its keyframes, as a monitor would pick them from a longer recording.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    have = len(episode.keyframes)
+    if have == num_keyframes:
+        return episode
+    if have < num_keyframes:
+        raise DataError(
+            f"stored with {have} keyframes, {num_keyframes} asked for; render more with "
+            f"`ifailsense sim render --keyframes {num_keyframes}`"
+        )
+    chosen = select_keyframes(episode.keyframe_stamps_ns, num_keyframes)
+    return replace(episode, keyframes=tuple(episode.keyframes[i] for i in chosen))
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,9 @@ from tqdm import tqdm
 from ifailsense_ros.core.detection import Detector
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import ConfigError, DataError, text_of
-from ifailsense_ros.core.keyframes import select_keyframes
 from ifailsense_ros.core.verdict import Judgement, Outcome
 from ifailsense_ros.data.ablation import Ablation
-from ifailsense_ros.data.experts import episode_of
+from ifailsense_ros.data.experts import episode_of, with_keyframes
 from ifailsense_ros.data.manifest import DataSet, ManifestRow
 from ifailsense_ros.data.smf import Phrasings
 from ifailsense_ros.evaluate.asked import POSITIVE, SEMANTIC, Asked, AskedSet, Shard
@@ -184,11 +183,6 @@ def _questions(
     """The pairs of one episode in the words they are asked in, as the detector shall see them."""
     row, pairs = found
     montage = detector.config.montage
-    if row.num_pov < montage.num_pov:
-        raise ConfigError(
-            f"{pairs[0].key}: stored with {row.num_pov} PoV, {detector.model_id} needs "
-            f"{montage.num_pov}; take a checkpoint for {row.num_pov}"
-        )
     whole = episode_of(row, montage.num_pov)
     for pair in pairs:
         asked = pair if phrasings is None else _reworded(pair, phrasings)
@@ -199,20 +193,15 @@ def _questions(
 def _fit(detector: Detector, key: str, episode: Episode) -> Episode:
     """The episode with the checkpoint's T of its keyframes, as a monitor would pick them."""
     have, wanted = len(episode.keyframes), detector.config.montage.num_keyframes
-    if have == wanted:
-        return episode
-    if have < wanted:
-        raise ConfigError(
-            f"{key}: stored with {have} keyframes, {detector.model_id} needs {wanted}; render more "
-            f"with `ifailsense sim render --keyframes {wanted}`"
-        )
-    if wanted == 1:
+    if wanted == 1 < have:
         raise ConfigError(
             f"{detector.model_id} looks at a single keyframe: say which with --ablation "
             "first_frame_only or last_frame_only"
         )
-    chosen = select_keyframes(episode.keyframe_stamps_ns, wanted)
-    return replace(episode, keyframes=tuple(episode.keyframes[i] for i in chosen))
+    try:
+        return with_keyframes(episode, wanted)
+    except DataError as error:
+        raise ConfigError(f"{detector.model_id}: {key}: {error}") from None
 
 
 def _reworded(pair: ManifestRow, phrasings: Phrasings) -> ManifestRow:

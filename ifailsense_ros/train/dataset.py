@@ -12,7 +12,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.data.ablation import Ablation
-from ifailsense_ros.data.experts import ExpertSet, episode_of
+from ifailsense_ros.data.experts import ExpertSet, episode_of, with_keyframes
 from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.data.smf import ExpertEpisode, draw_negative_task
 from ifailsense_ros.train.features import cached_features
@@ -58,7 +58,8 @@ class TrainingSet(ExpertSet):
 
         def montages(number: int) -> Iterator[np.ndarray]:
             for _, row in self.rows_of(number):
-                yield compose(ablation.apply(episode_of(row, full.num_pov)), geometry)
+                episode = with_keyframes(episode_of(row, full.num_pov), full.num_keyframes)
+                yield compose(ablation.apply(episode), geometry)
 
         # Instructions are no part of the features: a model blind to them shares the full ones.
         shown = ablation.name if ablation.name != "instruction_blind" else "none"

@@ -84,7 +84,7 @@ def test_the_checkpoint_says_how_many_keyframes_and_pov(smf_set, rule_detector, 
     two = rule_detector(rule_config(num_keyframes=2, num_pov=1))
     judged(two, smf_set, "dev")
     assert two.asked[0].keyframe_stamps_ns == (0, 3 * 10**9) and two.asked[0].num_pov == 1
-    with pytest.raises(ConfigError, match=r"stored with 4 keyframes.* needs 8"):
+    with pytest.raises(ConfigError, match="stored with 4 keyframes, 8 asked for"):
         judged(rule_detector(rule_config(num_keyframes=8)), smf_set, "dev")
     one = rule_detector(rule_config(num_keyframes=1))
     with pytest.raises(ConfigError, match="single keyframe"):
