@@ -48,6 +48,11 @@ class Base:
         return size["height"], size["width"]
 
     @property
+    def has_our_encoder(self) -> bool:
+        """Whether it holds the encoder that comes with this package, as a file of its own."""
+        return self.folder is not None and (self.folder / VISION_SHARD).exists()
+
+    @property
     def num_layers(self) -> int:
         """Decoder layers."""
         return self.model.config.get_text_config().num_hidden_layers
@@ -95,7 +100,7 @@ def keep_copy(base: Base, folder: Path) -> None:
     if folder.exists():
         return
     part = folder.with_name(f".{folder.name}-{os.getpid()}")
-    if (base.folder / VISION_SHARD).exists():  # made here: the encoder stays a file of its own
+    if base.has_our_encoder:
         shutil.copytree(base.folder, part)
     else:
         with quiet_transformers():

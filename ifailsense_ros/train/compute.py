@@ -78,6 +78,16 @@ def uses_bf16() -> bool:
     return accelerator().mixed_precision == "bf16"
 
 
+def described() -> str:
+    """E.g. "bf16 on cpu, 1 process"."""
+    here = accelerator()
+    count = here.num_processes
+    return (
+        f"{'bf16' if uses_bf16() else 'fp32'} on {here.device.type}, {count} process"
+        f"{'es' if count > 1 else ''}"
+    )
+
+
 def amp() -> AbstractContextManager:
     """Autocast to the chosen precision: bfloat16 halves a step's time on CPUs with avx512-bf16."""
     return accelerator().autocast()

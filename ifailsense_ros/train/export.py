@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 from peft import PeftModel
@@ -20,7 +19,7 @@ from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.model.checkpoint import save_checkpoint
 from ifailsense_ros.model.fs_block import FSBlocks
-from ifailsense_ros.model.tiny import VISION_SHARD, encoder_path
+from ifailsense_ros.model.tiny import encoder_path
 from ifailsense_ros.train import stage1, stage2
 from ifailsense_ros.train.bases import Base
 from ifailsense_ros.train.recipes import Recipe
@@ -70,15 +69,17 @@ def export(
     base: Base,
     tuned: PeftModel,
     blocks: FSBlocks,
+    model_card: str,
 ) -> Path:
     """Write the checkpoint; the trained parts in float16, as a base made here is.
 
     Returns:
         Its folder.
     """
-    extra = []
-    if base.folder is not None and (base.folder / VISION_SHARD).exists():
-        # The committed encoder goes with it, and so does the word on where it comes from.
+    card = out / MODEL_CARD
+    card.write_text(model_card, encoding="utf-8")
+    extra = [card]
+    if base.has_our_encoder:  # then the word on where that comes from goes with it
         extra.append(encoder_path().parent.parent / "NOTICE")
     save_checkpoint(
         out / CHECKPOINT,
@@ -88,5 +89,4 @@ def export(
         fs_blocks=blocks.half(),
         extra_files=extra,
     )
-    gc.collect()
     return out / CHECKPOINT

