@@ -53,6 +53,10 @@ _PASSED_ON = {
         "ifailsense_ros.evaluate.metadata_probe",
         "can failures be told from their twins by numbers alone?",
     ),
+    ("gallery",): (
+        "ifailsense_ros.evaluate.gallery",
+        "a page of the most confident mistakes, and what they have in common",
+    ),
     ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
     ("predict",): (
         "ifailsense_ros.evaluate.predict",

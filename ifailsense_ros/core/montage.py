@@ -158,7 +158,7 @@ def annotate(
     colour = _COLOURS[judgement.outcome]
     width = max(montage.shape[1] * scale, _MIN_WIDTH) + 2 * _MARGIN
     parts = [_banner(verdict, colour, width)]
-    parts.append(_text_lines([f'"{verdict.instruction}"'], width, size=0.6))
+    parts.append(text_lines([f'"{verdict.instruction}"'], width, size=0.6))
     if montage.size:
         parts.append(_grid(montage, verdict, geometry, scale, width))
     lines = []
@@ -170,7 +170,7 @@ def annotate(
         lines.append(f"truth   {truth}")
     if verdict.model_id:
         lines.append(f"model   {verdict.model_id}   latency {verdict.latency_ns / 1e9:.2f} s")
-    parts.append(_text_lines(lines, width, size=0.45))
+    parts.append(text_lines(lines, width, size=0.45))
     picture = np.vstack(parts)
     cv2.rectangle(picture, (0, 0), (width - 1, picture.shape[0] - 1), colour, 3)
     return picture
@@ -214,8 +214,17 @@ def _grid(
     return part
 
 
-def _text_lines(lines: list[str], width: int, *, size: float) -> np.ndarray:
-    """Lines of text, wrapped at blanks to the width of the picture."""
+def text_lines(lines: list[str], width: int, *, size: float) -> np.ndarray:
+    """Lines of text as a picture, wrapped at blanks to its width.
+
+    Args:
+        lines: one or more.
+        width: of the picture, pixels.
+        size: of the letters, as OpenCV counts it (0.45 is 10 pixels high).
+
+    Returns:
+        uint8 RGB (H, width, 3).
+    """
     wrapped = [w for line in lines for w in _wrap(line, width - 2 * _MARGIN, size)]
     part = np.full((_LINE * len(wrapped) + 8, width, 3), _PAPER, np.uint8)
     for i, line in enumerate(wrapped):
