@@ -45,6 +45,7 @@ EXTRAS = {
     "unseen": ["metaworld==3.1.1", "mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     # and data sets, evaluation
     "train": ["accelerate>=1.3", "matplotlib>=3.7", "tqdm>=4.60", "pyarrow>=15", "scipy>=1.10"],
+    "tensorboard": ["tensorboard>=2.12"],  # ifailsense train --log-with tensorboard
     "readers": ["av>=12", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
     "test": [
         "pytest>=8",

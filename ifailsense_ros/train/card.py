@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
+from ifailsense_ros.data.records import UNFINISHED
 from ifailsense_ros.train.log import read_log
 from ifailsense_ros.train.recipes import Recipe
 
@@ -22,7 +23,7 @@ PREFIX = "accuracy_"
 
 _NOT_CATEGORIES = ("vlm", "fs")
 _STAGES = ("stage0", "base", "stage1", "stage2")
-_NAMES = {"base": "base, never asked so", "stage1": "stage 1 (LoRA)", "stage2": "stage 2 (vote)"}
+_NAMES = {"base": "base", "stage1": "stage 1 (LoRA)", "stage2": "stage 2 (vote)"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,12 @@ def _table_of_stages(story: Story, *, timed: bool = True) -> list[str]:
 
 
 def _settings(story: Story) -> list[str]:
-    return ["```json", json.dumps(asdict(story.recipe), indent=1), "```"]
+    """A line for each phase and each other setting."""
+    lines = []
+    for name, value in asdict(story.recipe).items():
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        lines += [f"{name}: {json.dumps(part)}" for part in parts]
+    return ["```text", *lines, "```"]
 
 
 # --- plots ----------------------------------------------------------------------------------------
@@ -128,22 +134,23 @@ def _plot_curves(out: Path, story: Story) -> Figure | None:
     if not logs:  # all taken over from another run
         return None
     figure = Figure(figsize=(3.4 * len(logs), 3.0), layout="constrained")
-    for axis, (name, rows) in zip(
-        figure.subplots(1, len(logs), squeeze=False)[0], logs.items(), strict=True
-    ):
+    axes = list(figure.subplots(1, len(logs), squeeze=False)[0])
+    for axis, (name, rows) in zip(axes, logs.items(), strict=True):
         loss = [(step, value) for step, what, value in rows if what == "loss"]
         right = [(step, value) for step, what, value in rows if what == "accuracy"]
         axis.plot(*zip(*loss, strict=True), color="tab:grey", linewidth=1)
         axis.set_ylim(bottom=0)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("step")
-        axis.set_ylabel("training loss", color="tab:grey")
+        axis.tick_params(axis="y", labelcolor="tab:grey")
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         other = axis.twinx()
         other.plot(*zip(*right, strict=True), color="tab:blue", marker="o", markersize=3)
         other.axvline(story.figures[name]["step"], color="tab:blue", linestyle=":", linewidth=1)
         other.set_ylim(0.4, 1.005)
-        other.set_ylabel("validation accuracy", color="tab:blue")
+        other.tick_params(axis="y", labelcolor="tab:blue")
+    axes[0].set_ylabel("training loss", color="tab:grey")
+    other.set_ylabel("validation accuracy", color="tab:blue")
     return figure
 
 
@@ -170,9 +177,9 @@ def _plot_categories(story: Story) -> Figure | None:
         axis.bar_label(bars, fmt="%.2f", fontsize=6)
     axis.axhline(0.5, color="black", linewidth=0.5, linestyle=":")
     axis.set_xticks(range(len(categories)), [c.replace("_", "/") for c in categories])
-    axis.set_ylim(0, 1.12)
+    axis.set_ylim(0, 1.05)
     axis.set_ylabel("validation accuracy")
-    axis.legend(fontsize=8, ncols=3, loc="lower center", framealpha=0.9)
+    figure.legend(fontsize=8, ncols=3, loc="outside upper center")
     return figure
 
 
@@ -238,8 +245,7 @@ def _body(story: Story, encoder_is_ours: bool) -> Iterator[str]:
     )
     yield (
         "- Wrong instructions in training were other tasks of the same category that were feasible "
-        "and did not come true. Failures of control were trained on only as far as the recipe "
-        "names unfinished episodes."
+        f"and did not come true. {_failures_of_control(story.recipe)}"
     )
     if story.recipe.stage0:
         yield (
@@ -248,6 +254,15 @@ def _body(story: Story, encoder_is_ours: bool) -> Iterator[str]:
         )
     yield f"- It needs {m.num_keyframes} keyframes of {_views(m.num_pov)}, in that order."
     yield from ("", "## Settings", "", *_settings(story))
+
+
+def _failures_of_control(recipe: Recipe) -> str:
+    if UNFINISHED in recipe.kinds:
+        return (
+            "Episodes that stop before anything came true were failures too; no other failure of "
+            "control (a drop, a missed grasp) was trained on."
+        )
+    return "No failure of control (a drop, a missed grasp) was trained on."
 
 
 def _views(num_pov: int) -> str:

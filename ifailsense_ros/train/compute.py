@@ -53,8 +53,8 @@ def set_up(
     global _accelerator
     if log_with is not None and not is_tensorboard_available():
         raise ConfigError(
-            "--log-with tensorboard: its package is missing; pip install 'ifailsense_ros[train]'"
-            " tensorboard"
+            "--log-with tensorboard: its package is missing; "
+            "pip install 'ifailsense_ros[tensorboard]'"
         )
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16())
     _accelerator = Accelerator(

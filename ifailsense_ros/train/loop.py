@@ -125,7 +125,8 @@ def run(
 
     Raises:
         Interrupted: SIGINT; run again to go on.
-        ConfigError: the loss is not finite, or the folder holds the state of another model.
+        ConfigError: the loss is not finite, or the folder holds the state of another model, or of
+            steps of another size.
     """
     here = accelerator()
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,9 +137,15 @@ def run(
         return finished(modules, folder)
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
     optimizer = _optimizer(params, schedule)
+    batches = schedule.batches(here.num_processes)
     start, best, waited, spent = 0, {better: -math.inf, "step": -1}, 0, 0.0
     if (folder / STATE_FILE).exists():
         state = _read(folder / STATE_FILE)
+        if state["batches"] != batches:
+            raise ConfigError(
+                f"{folder}: was begun with {state['batches']} batches a step, and these processes "
+                f"make it {batches}; go on with as many as before"
+            )
         _load(modules, state["modules"], folder)
         optimizer.load_state_dict(state["optimizer"])
         start, best, waited = state["step"], state["best"], state["waited"]
@@ -149,11 +156,10 @@ def run(
     def save(step: int) -> None:
         if here.is_main_process:
             state = {"modules": _trainable(modules), "optimizer": optimizer.state_dict()}
-            reached = {"step": step, "best": best, "waited": waited}
+            reached = {"step": step, "best": best, "waited": waited, "batches": batches}
             _save(folder / STATE_FILE, {**state, **reached, "seconds": time.monotonic() - began})
 
     # A step's batches are numbered through; this process takes every n-th.
-    batches = schedule.batches(here.num_processes)
     mine = range(here.process_index, batches, here.num_processes)
     here.gradient_accumulation_steps = len(mine)  # `backward` divides by it
     interrupted = []

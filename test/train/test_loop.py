@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.train import compute
 from ifailsense_ros.train.log import read_log
 from ifailsense_ros.train.loop import Interrupted, Schedule, run
 
@@ -150,3 +151,29 @@ def test_a_loss_that_is_no_number_stops_the_stage_with_one_line(tmp_path):
         )  # fmt: skip
     assert "run: loss is" in str(error.value)
     assert not (tmp_path / "run" / "done.json").exists()
+
+
+def test_metrics_go_to_tensorboard_where_it_is_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setattr(compute, "_accelerator", None)
+    made = compute.set_up(log_with="tensorboard", folder=tmp_path)
+    go(parts(), tmp_path / "stage0", SCHEDULE)
+    made.end_training()
+    events = EventAccumulator(str(next(tmp_path.rglob("events.*")).parent))
+    events.Reload()
+    logged = [(e.step, e.value) for e in events.Scalars("stage0/loss")]
+    rows = [(s, v) for s, name, v in read_log(tmp_path / "stage0") if name == "loss"]
+    assert [s for s, _ in logged] == [s for s, _ in rows]
+    assert [v for _, v in logged] == pytest.approx([v for _, v in rows], rel=1e-4)
+
+
+def test_a_run_does_not_go_on_with_steps_of_another_size(tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(parts(), tmp_path / "run", SCHEDULE, (30, stop))
+    with pytest.raises(ConfigError, match="1 batches a step"):
+        go(parts(), tmp_path / "run", replace(SCHEDULE, accumulate=2))
