@@ -77,6 +77,8 @@ _MISSING = {
     "mujoco": "the simulator needs MuJoCo: pip install 'ifailsense_ros[sim]'",
     "pyarrow": "episode stores need pyarrow: pip install 'ifailsense_ros[train]'",
     "scipy": "evaluation needs SciPy: pip install 'ifailsense_ros[train]'",
+    "accelerate": "training needs accelerate: pip install 'ifailsense_ros[train]'",
+    "matplotlib": "pictures need matplotlib: pip install 'ifailsense_ros[train]'",
     "tqdm": "this needs tqdm: pip install 'ifailsense_ros[train]'",
     "torch": "the detector needs PyTorch: pip install torch (see README.md)",
     "transformers": "the detector needs transformers: pip install ifailsense_ros",
