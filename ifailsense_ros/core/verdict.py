@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Outcome(enum.IntEnum):
@@ -79,6 +79,8 @@ class Judgement:
         detail: one line for people; empty for SUCCESS and FAILURE.
         p_success: 0..1; NaN for UNKNOWN.
         votes: the votes, FS blocks from shallow to deep, then the VLM.
+        montage_distance: of the montage from those of training (core/guard.py); NaN where the
+            detector has no such guard. No part of the verdict: judgements compare without it.
     """
 
     outcome: Outcome
@@ -86,6 +88,7 @@ class Judgement:
     detail: str = ""
     p_success: float = math.nan
     votes: tuple[Vote, ...] = ()
+    montage_distance: float = field(default=math.nan, compare=False)
 
     @classmethod
     def unknown(cls, reason: Reason, detail: str, votes: tuple[Vote, ...] = ()) -> Judgement:

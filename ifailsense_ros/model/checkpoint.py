@@ -29,6 +29,7 @@ from ifailsense_ros.core.checkpoint import (
 )
 from ifailsense_ros.core.errors import CheckpointError, ConfigError, text_of
 from ifailsense_ros.model.attention import use_fused_attention
+from ifailsense_ros.model.calibration import CalibrationData, load_calibration
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.quiet import quiet_transformers
 
@@ -48,12 +49,14 @@ class LoadedCheckpoint:
         model: the VLM.
         processor: its tokenizer and image processor.
         fs_blocks: float32; empty where the checkpoint has none.
+        calibration: None where the checkpoint has none.
     """
 
     config: CheckpointConfig
     model: PaliGemmaForConditionalGeneration
     processor: PaliGemmaProcessor
     fs_blocks: FSBlocks
+    calibration: CalibrationData | None = None
 
 
 def load_checkpoint(
@@ -81,10 +84,15 @@ def load_checkpoint(
     check_finite(model, str(folder))
     fs_blocks = _load_fs_blocks(folder, config, model)
     _check_fits(folder, config, model, processor)
+    calibration = load_calibration(folder, config, model.config.vision_config.hidden_size)
     model.requires_grad_(False)
     use_fused_attention(model.model.language_model)
     return LoadedCheckpoint(
-        config, model.eval().to(device), processor, fs_blocks.requires_grad_(False).to(device)
+        config,
+        model.eval().to(device),
+        processor,
+        fs_blocks.requires_grad_(False).to(device),
+        calibration,
     )
 
 
@@ -287,7 +295,7 @@ def save_checkpoint(
         config = CheckpointConfig.from_json(scratch)  # what cannot be read is not written
         for path in (scratch, *scratch.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        _swap(scratch, folder)
+        replace_folder(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return config
@@ -310,7 +318,7 @@ def _write_adapter(adapter: nn.Module | Path, folder: Path) -> None:
     (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
 
 
-def _swap(new: Path, folder: Path) -> None:
+def replace_folder(new: Path, folder: Path) -> None:
     """Move `new` to `folder`; an old folder is kept until the new one is in its place."""
     if not folder.exists():
         os.replace(new, folder)

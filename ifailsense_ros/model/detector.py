@@ -8,21 +8,32 @@ imported, so the process that owns the detector sets it before that (the worker 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from ifailsense_ros.core.arbitration import VLM_SOURCE, arbitrate
+from ifailsense_ros.core.calibration import (
+    Limits,
+    calibrated,
+    check_rates,
+    sigmoid,
+    vote_log_odds,
+)
 from ifailsense_ros.core.checkpoint import CheckpointConfig
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.core.prompt import build_prompt, normalise_instruction
 from ifailsense_ros.core.verdict import Judgement, Reason, Vote, VoteValue
+from ifailsense_ros.model.calibration import cell_features
 from ifailsense_ros.model.checkpoint import LoadedCheckpoint, load_checkpoint
+from ifailsense_ros.model.device import choose_device, choose_dtype, is_out_of_memory
+from ifailsense_ros.model.shuffle import shuffle_trained_weights
 from ifailsense_ros.model.vlm import (
     Answer,
     AnswerReader,
@@ -30,12 +41,28 @@ from ifailsense_ros.model.vlm import (
     encode_pictures,
     encode_prompts,
     one_pass,
+    vision_features,
 )
 
 _log = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MAX_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A judgement, and what it was made from; the latter is what calibration needs.
+
+    Attributes:
+        judgement: of the episode.
+        logits: (K + 1,) float64 of the FS blocks and the VLM, raw; NaN where one has no say. None
+            where there was no pass.
+        cells: (N, T, d) float32 from `cell_features`; None where there was no pass.
+    """
+
+    judgement: Judgement
+    logits: np.ndarray | None = None
+    cells: np.ndarray | None = None
 
 
 class FailSenseDetector:
@@ -44,17 +71,40 @@ class FailSenseDetector:
     Args:
         checkpoint: from `load_checkpoint`.
         model_id: what verdicts say of their origin; default the checkpoint's.
+        max_missed_failures: the share of failures that may be called SUCCESS; None: any.
+        max_false_alarms: the share of successes that may be called FAILURE; None: any.
+        guard: whether pictures unlike any in training are UNKNOWN, where the checkpoint can tell.
+
+    Raises:
+        ConfigError: a rate that the checkpoint's calibration cannot promise.
     """
 
-    def __init__(self, checkpoint: LoadedCheckpoint, model_id: str | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        model_id: str | None = None,
+        *,
+        max_missed_failures: float | None = None,
+        max_false_alarms: float | None = None,
+        guard: bool = True,
+    ) -> None:
         self._config = checkpoint.config
         self._model = checkpoint.model
         self._processor = checkpoint.processor
         self._fs_blocks = checkpoint.fs_blocks
         self._reader = AnswerReader(checkpoint.processor.tokenizer, self._config.answer_words)
-        m = self._config.montage
+        m, p = self._config.montage, self._config.picture
         self._geometry = MontageGeometry(m.num_pov, m.num_keyframes, m.cell_height, m.cell_width)
+        patch = self._model.config.vision_config.patch_size
+        self._patches = (p.height // patch, p.width // patch)
         self._model_id = model_id or self._config.model_id
+        rates = (max_missed_failures, max_false_alarms)
+        check_rates(self._config.calibration, self._config.model_id, *rates)
+        self._limits, self._guard = Limits(), None
+        if checkpoint.calibration is not None:
+            self._limits = Limits.of(checkpoint.calibration.scores, *rates)
+            self._guard = checkpoint.calibration.guard
+        self._guards = guard
 
     @property
     def model_id(self) -> str:
@@ -75,26 +125,51 @@ class FailSenseDetector:
         return self.judge_batch([episode])[0]
 
     def judge_batch(self, episodes: Sequence[Episode]) -> list[Judgement]:
-        """Judge several episodes, up to 16 in one forward pass. Raises as `judge`."""
-        judgements: list[Judgement] = []
-        for start in range(0, len(episodes), MAX_BATCH):
-            judgements += self._judge_some(episodes[start : start + MAX_BATCH])
-        return judgements
+        """Judge several episodes, up to 16 in one forward pass. Raises as `judge`.
 
-    def _judge_some(self, episodes: Sequence[Episode]) -> list[Judgement]:
-        results: list[Judgement | None] = [None] * len(episodes)
+        Several instructions about the same keyframes (the same object) share the vision tower.
+        """
+        return [measured.judgement for measured in self.measure_batch(episodes)]
+
+    def measure_batch(self, episodes: Sequence[Episode]) -> list[Measured]:
+        """As `judge_batch`, with what the judgements were made from."""
+        measured: list[Measured] = []
+        for start in range(0, len(episodes), MAX_BATCH):
+            measured += self._measure_some(episodes[start : start + MAX_BATCH])
+        return measured
+
+    @torch.inference_mode()
+    def cells_of(self, episodes: Sequence[Episode]) -> np.ndarray:
+        """What the guard looks at, (B, N, T, d) float32, by the vision tower alone.
+
+        Raises:
+            ValueError: as `judge`.
+        """
+        parts = []
+        for start in range(0, len(episodes), MAX_BATCH):
+            some = episodes[start : start + MAX_BATCH]
+            pictures = [compose(episode, self._geometry) for episode in some]
+            parts.append(self._cells(self._see(encode_pictures(self._processor, pictures))))
+        return np.concatenate(parts)
+
+    def _measure_some(self, episodes: Sequence[Episode]) -> list[Measured]:
+        results: list[Measured | None] = [None] * len(episodes)
+        montages: dict[int, np.ndarray] = {}
         prompts, pictures, places = [], [], []
         for i, episode in enumerate(episodes):
             prompt = self._prompt(episode.instruction)
             if isinstance(prompt, Judgement):
-                results[i] = prompt
+                results[i] = Measured(prompt)
                 continue
-            pictures.append(compose(episode, self._geometry))
+            key = id(episode.keyframes)
+            if key not in montages:
+                montages[key] = compose(episode, self._geometry)
+            pictures.append(montages[key])
             prompts.append(prompt)
             places.append(i)
         if prompts:
-            for i, judgement in zip(places, self._run(prompts, pictures), strict=True):
-                results[i] = judgement
+            for i, measured in zip(places, self._run(prompts, pictures), strict=True):
+                results[i] = measured
         return results
 
     def _prompt(self, instruction: str) -> str | Judgement:
@@ -114,12 +189,12 @@ class FailSenseDetector:
             )
         return prompt
 
-    def _run(self, prompts: list[str], pictures: list[np.ndarray]) -> list[Judgement]:
+    def _run(self, prompts: list[str], pictures: list[np.ndarray]) -> list[Measured]:
         """One forward pass for all; where memory does not suffice, halves of them."""
         out_of_memory = False
         try:
             inputs = encode_prompts(self._processor, prompts)
-            fs_p, vlm_logits = self._forward(inputs, encode_pictures(self._processor, pictures))
+            fs_logits, vlm_logits, cells = self._forward(inputs, pictures)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -128,51 +203,89 @@ class FailSenseDetector:
             return self._retry_smaller(prompts, pictures)
         answers = self._reader.read(vlm_logits)
         finite = vlm_logits.isfinite().all(1).tolist()
-        return [
-            self._arbitrate(row, answer)
-            if is_finite
-            else Judgement.unknown(Reason.DETECTOR_ERROR, "the VLM's logits are not numbers")
-            for row, answer, is_finite in zip(fs_p.tolist(), answers, finite, strict=True)
-        ]
+        far = [math.nan] * len(prompts) if self._guard is None else self._guard.distances(cells)
+        measured = []
+        for row, answer, is_finite, cell, distance in zip(
+            fs_logits, answers, finite, cells, far, strict=True
+        ):
+            if is_finite:
+                judgement = self._decide(row, answer, float(distance))
+            else:
+                text = "the VLM's logits are not numbers"
+                judgement = Judgement.unknown(Reason.DETECTOR_ERROR, text)
+            logits = np.array([*row.tolist(), answer.logit])
+            judgement = replace(judgement, montage_distance=float(distance))
+            measured.append(Measured(judgement, logits, cell))
+        return measured
 
-    def _retry_smaller(self, prompts: list[str], pictures: list[np.ndarray]) -> list[Judgement]:
+    def _retry_smaller(self, prompts: list[str], pictures: list[np.ndarray]) -> list[Measured]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _log.warning("out of memory with %d episode(s) in one pass", len(prompts))
         if len(prompts) == 1:
             text = "the detector ran out of memory; use a smaller checkpoint, or another device"
-            return [Judgement.unknown(Reason.DETECTOR_OUT_OF_MEMORY, text)]
+            return [Measured(Judgement.unknown(Reason.DETECTOR_OUT_OF_MEMORY, text))]
         half = len(prompts) // 2
         first = self._run(prompts[:half], pictures[:half])
         return first + self._run(prompts[half:], pictures[half:])
 
     @torch.inference_mode()
     def _forward(
-        self, inputs: Inputs, pixel_values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The FS blocks' p_success (B, K) and the VLM's logits (B, V), on the CPU."""
-        device = next(self._model.parameters()).device
-        inputs = {k: v.to(device) for k, v in inputs.items()}
+        self, inputs: Inputs, pictures: list[np.ndarray]
+    ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Logits of the FS blocks (B, K) and of the VLM (B, V), on the CPU; cells (B, N, T, d)."""
+        number: dict[int, int] = {}  # of each picture that is another one than those before
+        rows = [number.setdefault(id(picture), len(number)) for picture in pictures]
+        different = list({id(picture): picture for picture in pictures}.values())
+        features = self._see(encode_pictures(self._processor, different))
+        cells = self._cells(features)[rows]
+        device = features.device
         out = one_pass(
             self._model,
-            inputs,
+            {k: v.to(device) for k, v in inputs.items()},
             self._config.hooked_layers,
-            pixel_values=pixel_values.to(device),
+            features=features if len(different) == len(rows) else features[rows],
         )
         if not self._config.hooked_layers:
-            return torch.zeros(len(out.logits), 0), out.logits.cpu()
-        return self._fs_blocks(out.hidden, out.mask).sigmoid().cpu(), out.logits.cpu()
+            return torch.zeros(len(out.logits), 0), out.logits.cpu(), cells
+        return self._fs_blocks(out.hidden, out.mask).cpu(), out.logits.cpu(), cells
 
-    def _arbitrate(self, fs_probabilities: list[float], answer: Answer) -> Judgement:
-        votes = []
-        weights = self._config.vote_weights
-        for layer, p, weight in zip(
-            self._config.hooked_layers, fs_probabilities, weights.fs, strict=True
-        ):
-            value = VoteValue.SUCCESS if p > 0.5 else VoteValue.FAIL
-            votes.append(Vote(f"fs:{layer}", value, p, weight))
-        votes.append(Vote(VLM_SOURCE, answer.value, answer.p_success, weights.vlm))
-        return arbitrate(votes, self._config.abstain_rule)
+    def _see(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        device = next(self._model.parameters()).device
+        return vision_features(self._model, pixel_values.to(device))
+
+    def _cells(self, features: torch.Tensor) -> np.ndarray:
+        m = self._config.montage
+        return cell_features(features, self._patches, m.num_pov, m.num_keyframes)
+
+    def _decide(self, fs_logits: torch.Tensor, answer: Answer, distance: float) -> Judgement:
+        """Votes of the raw logits, the guard, then what the calibration makes of them."""
+        c, weights = self._config, self._config.vote_weights
+        raw = [*fs_logits.sigmoid().tolist(), answer.p_success]
+        values = [VoteValue.SUCCESS if p > 0.5 else VoteValue.FAIL for p in raw[:-1]]
+        scaled = np.array([*fs_logits.tolist(), answer.logit])
+        shown = raw
+        if c.calibration is not None:
+            degrees = c.calibration.temperatures
+            scaled = scaled / [*degrees.fs, degrees.vlm]
+            shown = sigmoid(scaled).tolist()
+        sources = [*(f"fs:{layer}" for layer in c.hooked_layers), VLM_SOURCE]
+        parts = zip(
+            sources, [*values, answer.value], shown, [*weights.fs, weights.vlm], strict=True
+        )
+        judgement = arbitrate([Vote(*part) for part in parts], c.abstain_rule)
+        if c.calibration is None or judgement.reason is Reason.DETECTOR_ERROR:
+            return judgement
+        if self._guards and self._guard is not None:
+            limit = c.calibration.guard.threshold
+            if not distance <= limit:
+                text = (
+                    "the pictures are unlike those the checkpoint was trained on: distance "
+                    f"{distance:.3g}, where at most {limit:.3g} is like them"
+                )
+                return Judgement.unknown(Reason.OUT_OF_DISTRIBUTION, text, judgement.votes)
+        odds = float(vote_log_odds(scaled, [*weights.fs, weights.vlm]))
+        return calibrated(judgement, odds, c.calibration.temperatures.vote, self._limits)
 
 
 def load_detector(
@@ -181,6 +294,9 @@ def load_detector(
     dtype: str = "auto",
     shuffle_seed: int | None = None,
     num_threads: int | None = None,
+    max_missed_failures: float | None = None,
+    max_false_alarms: float | None = None,
+    guard: bool = True,
 ) -> FailSenseDetector:
     """Load a checkpoint as a detector.
 
@@ -191,10 +307,11 @@ def load_detector(
         shuffle_seed: None, or permute every trained tensor with this seed: the control that shows
             that verdicts come from the weights. `model_id` says so.
         num_threads: torch's threads in this process; None leaves them.
+        max_missed_failures, max_false_alarms, guard: see `FailSenseDetector`.
 
     Raises:
         CheckpointError: anything wrong with the checkpoint.
-        ConfigError: a device or dtype that does not exist here.
+        ConfigError: a device or dtype that does not exist here, a rate that cannot be promised.
     """
     if num_threads is not None:
         if num_threads < 1:
@@ -202,68 +319,14 @@ def load_detector(
         torch.set_num_threads(num_threads)
     place = choose_device(device)
     checkpoint = load_checkpoint(spec, device=place, dtype=choose_dtype(dtype, place))
-    if shuffle_seed is None:
-        return FailSenseDetector(checkpoint)
-    shuffle_trained_weights(checkpoint, shuffle_seed)
-    return FailSenseDetector(checkpoint, f"{checkpoint.config.model_id}+shuffled-{shuffle_seed}")
-
-
-def shuffle_trained_weights(checkpoint: LoadedCheckpoint, seed: int) -> None:
-    """Permute the elements of every trained tensor in place; shapes and statistics stay.
-
-    The language model, the projector (the adapter is merged into them) and the FS blocks; not the
-    encoder, which nobody trained.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    inner = checkpoint.model.model
-    modules: list[nn.Module] = [
-        inner.multi_modal_projector,
-        inner.language_model,
-        checkpoint.model.lm_head,
-        checkpoint.fs_blocks,
-    ]
-    done: set[int] = set()
-    with torch.no_grad():
-        for module in modules:
-            for tensor in module.state_dict(keep_vars=True).values():
-                # the tied head is the embedding again; counters are not weights
-                if tensor.data_ptr() in done or not tensor.is_floating_point():
-                    continue
-                done.add(tensor.data_ptr())
-                order = torch.randperm(tensor.numel(), generator=generator)
-                flat = tensor.detach().cpu().flatten()
-                tensor.data.copy_(flat[order].view(tensor.shape))
-
-
-def choose_device(device: str) -> torch.device:
-    """The torch device; "auto" takes CUDA where there is one. Raises ConfigError."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        text = " ".join(str(error).split())[:120]
-        raise ConfigError(f"device {device!r} is not available here ({text}); use auto") from None
-    return chosen
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The torch dtype of the VLM on that device. Raises ConfigError."""
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype {dtype!r}: must be auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Out of memory in any of the ways torch reports it (the CPU allocator: a RuntimeError)."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    return (
-        "can't allocate memory" in text
-        or "not enough memory" in text
-        or ("CUDA error: out of memory" in text)
+    model_id = None
+    if shuffle_seed is not None:
+        shuffle_trained_weights(checkpoint, shuffle_seed)
+        model_id = f"{checkpoint.config.model_id}+shuffled-{shuffle_seed}"
+    return FailSenseDetector(
+        checkpoint,
+        model_id,
+        max_missed_failures=max_missed_failures,
+        max_false_alarms=max_false_alarms,
+        guard=guard,
     )

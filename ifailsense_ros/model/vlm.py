@@ -50,11 +50,19 @@ class PassOutput:
 
 @dataclass(frozen=True)
 class Answer:
-    """The VLM's vote: `p_success` is NaN and `value` ABSTAIN where it said something else."""
+    """The VLM's vote: NaN and ABSTAIN where it said something else.
+
+    Attributes:
+        value: the vote.
+        p_success: of the two answers.
+        text: what it said.
+        logit: of `p_success`.
+    """
 
     value: VoteValue
     p_success: float
     text: str
+    logit: float
 
 
 def base_of(model: nn.Module) -> PaliGemmaForConditionalGeneration:
@@ -270,12 +278,16 @@ class AnswerReader:
         logits = logits.float()
         success = logits[:, self._ids[VoteValue.SUCCESS]].amax(1)
         fail = logits[:, self._ids[VoteValue.FAIL]].amax(1)
-        probabilities = torch.sigmoid(success - fail).tolist()
+        margin = success - fail
         answers = []
-        for index, p in zip(logits.argmax(1).tolist(), probabilities, strict=True):
+        for index, p, logit in zip(
+            logits.argmax(1).tolist(), torch.sigmoid(margin).tolist(), margin.tolist(), strict=True
+        ):
             text = self._text(index)
             value = self._value.get(text, VoteValue.ABSTAIN)
-            answers.append(Answer(value, math.nan if value is VoteValue.ABSTAIN else p, text))
+            if value is VoteValue.ABSTAIN:
+                p = logit = math.nan
+            answers.append(Answer(value, p, text, logit))
         return answers
 
     def _text(self, index: int) -> str:
