@@ -5,34 +5,31 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 
-from ifailsense_ros.core.checkpoint import sha256_of
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.core.keyframes import select_keyframes
 from ifailsense_ros.data.episode_store import (
     EpisodeRow,
     decode_pictures,
-    list_shards,
     read_num_pov,
     read_shard,
 )
-from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet, ManifestRow
+from ifailsense_ros.data.expert_rows import (
+    Found,
+    Part,
+    experts_of,
+    found_in,
+    parts_of_data_set,
+    parts_of_store,
+    said_by,
+)
+from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.data.sinks import Shape
-from ifailsense_ros.data.smf import (
-    ExpertEpisode,
-    Phrasings,
-    Sample,
-    category_table,
-    fixed_pairs,
-)
-
-CAME_FALSE = -1
-"""The store's word for an outcome that did not come true, beyond dispute."""
+from ifailsense_ros.data.smf import Phrasings, Sample, category_table, fixed_pairs
 
 _KINDS = (EXPERT, UNFINISHED)
 
@@ -84,36 +81,6 @@ def with_keyframes(episode: Episode, num_keyframes: int) -> Episode:
     return replace(episode, keyframes=tuple(episode.keyframes[i] for i in chosen))
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What an episode was recorded under, and the wrong instruction that comes with it."""
-
-    task: str
-    category: str
-    instruction: str
-    negative_task: str | None
-    negative_instruction: str | None
-    contrast: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An episode: what was said, and the tasks that may serve as wrong ones (None: not known)."""
-
-    said: _Said
-    wrong: tuple[str, ...] | None
-    unfinished: bool
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A shard, and what a manifest says of which of its rows; None: what all of them say."""
-
-    shard: Path
-    sha: str
-    said: dict[int, _Said] | None = None
-
-
 class ExpertSet:
     """The expert episodes of one split, without their pictures; failures are left out.
 
@@ -147,12 +114,14 @@ class ExpertSet:
         self.folder, self.split, self.kinds = Path(folder), split, tuple(kinds)
         is_data_set = any((self.folder / name).exists() for name in (SUMMARY, MANIFEST))
         data = DataSet(self.folder) if is_data_set else None
-        parts = _parts_of_store(self.folder, split) if data is None else _parts_of(data, split)
+        parts = (
+            parts_of_store(self.folder, split) if data is None else parts_of_data_set(data, split)
+        )
         self.shards: list[Path] = []
         self.shard_hashes: list[str] = []
         self._numbers: list[list[int]] = []
         self._first: list[int] = []
-        found: list[_Found] = []
+        found: list[Found] = []
         shape: Shape | None = None
         strings: dict[str, str] = {}  # task names, once each: they repeat in every episode
         for part in parts:
@@ -164,7 +133,7 @@ class ExpertSet:
             )
         self.shape = Shape(shape.keyframes, shape.pov, self._size() if shape.pov else 0)
         self.hash = self._hash(data)
-        self.experts = _experts(found)
+        self.experts = experts_of(found)
         self.phrasings = Phrasings.of(self.experts)
         self.categories = category_table(self.experts)
 
@@ -193,12 +162,12 @@ class ExpertSet:
     # --- opening
 
     def _take(
-        self, part: _Part, found: list[_Found], shape: Shape | None, known: Callable[[str], str]
+        self, part: Part, found: list[Found], shape: Shape | None, known: Callable[[str], str]
     ) -> Shape | None:
         """Add the episodes of a shard that are wanted; returns their T and N."""
         rows = read_shard(part.shard, pictures=False)
         povs = read_num_pov(part.shard)
-        said = dict(enumerate(map(_said_by, rows))) if part.said is None else part.said
+        said = dict(enumerate(map(said_by, rows))) if part.said is None else part.said
         wanted = [n for n, row in enumerate(rows) if row.kind in self.kinds and n in said]
         if not wanted:
             return shape
@@ -209,7 +178,7 @@ class ExpertSet:
         named = part.sha if is_plain else _sha(f"{part.sha} {wanted}")
         self.shard_hashes.append(named)
         for n in wanted:
-            found.append(_found(rows[n], said[n], known))
+            found.append(found_in(rows[n], said[n], known))
             here = Shape(len(rows[n].stamps_ns), povs[n], 0)
             shape = shape or here
             if here != shape:
@@ -247,119 +216,3 @@ class ExpertSet:
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _parts_of_store(folder: Path, split: str) -> Iterator[_Part]:
-    """All shards of a split."""
-    shards = list_shards(folder, split)
-    if not shards:
-        raise DataError(
-            f"{folder}: no shard of split {split!r} (*.parquet), and no data set either; record "
-            "or build it first"
-        )
-    for shard in shards:
-        yield _Part(shard, sha256_of(shard))
-
-
-def _said_by(row: EpisodeRow) -> _Said:
-    wrong = (row.negative_task or None, row.negative_instruction or None)
-    return _Said(row.task, row.category, row.instruction, *wrong, row.contrast)
-
-
-def _parts_of(data: DataSet, split: str) -> Iterator[_Part]:
-    """The shards of a data set that hold experts of a split, with what the manifest says.
-
-    Raises:
-        DataError: a file is not the one that the data set was built from.
-    """
-    _refuse_other(data.folder / MANIFEST, data.summary["sha256"][MANIFEST])
-    rows = (r for r in data.rows(split) if r.pairing == "smf" or r.kind == UNFINISHED)
-    for name, of_shard in groupby(rows, key=lambda row: row.shard):
-        said = {}
-        for number, pairs in groupby(of_shard, key=lambda row: row.row):
-            if (words := _said_of(list(pairs))) is not None:
-                said[number] = words
-        if said:
-            shard, sha = data.shard(name), data.summary["shards"][name]["sha256"]
-            _refuse_other(shard, sha)
-            yield _Part(shard, sha, said)
-
-
-def _refuse_other(path: Path, sha: str) -> None:
-    try:
-        there = sha256_of(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); put it back") from error
-    if there != sha:
-        raise DataError(
-            f"{path}: not the file that the data set was built from; build the data set again"
-        )
-
-
-def _said_of(pairs: Sequence[ManifestRow]) -> _Said | None:
-    """An episode as its pairs have it; None where it has none that counts."""
-    right = next((p for p in pairs if p.label and p.counted), None)
-    wrong = next((p for p in pairs if not p.label and p.counted), None)
-    unfinished = next((p for p in pairs if p.kind == UNFINISHED), None)
-    if unfinished is not None:
-        return _Said(
-            unfinished.asked_task, unfinished.category, unfinished.instruction, None, None, ()
-        )
-    if right is None or wrong is None:
-        return None
-    return _Said(
-        right.asked_task,
-        right.category,
-        right.instruction,
-        wrong.asked_task,
-        wrong.instruction,
-        right.contrast,
-    )
-
-
-def _found(row: EpisodeRow, said: _Said, known: Callable[[str], str]) -> _Found:
-    """An episode with the tasks that were feasible and that the oracle calls FALSE."""
-    wrong = None
-    if row.outcomes:
-        among = row.feasible or tuple(row.outcomes)
-        wrong = tuple(known(t) for t in among if row.outcomes.get(t) == CAME_FALSE)
-    return _Found(said, wrong, row.kind == UNFINISHED)
-
-
-def _experts(found: Sequence[_Found]) -> list[ExpertEpisode]:
-    """The episodes as pairing wants them: of the wrong tasks those of their category."""
-    categories: dict[str, str] = {}
-    for one in found:
-        for task in (one.said.task, one.said.negative_task):
-            if task is not None:
-                categories[task] = one.said.category
-    return [_expert(index, one, categories) for index, one in enumerate(found)]
-
-
-def _expert(index: int, one: _Found, categories: dict[str, str]) -> ExpertEpisode:
-    said, wrong = one.said, one.wrong
-    if wrong is None and said.negative_task is not None:
-        wrong = (said.negative_task,)
-    elif wrong is not None:
-        wrong = tuple(t for t in wrong if categories.get(t) == said.category and t != said.task)
-    if not one.unfinished:
-        return ExpertEpisode(
-            index=index,
-            task=said.task,
-            category=said.category,
-            instruction=said.instruction,
-            negative_task=said.negative_task,
-            negative_instruction=said.negative_instruction,
-            contrast=said.contrast,
-            wrong_tasks=wrong,
-        )
-    return ExpertEpisode(
-        index=index,
-        task="",
-        category=said.category,
-        instruction="",
-        negative_task=said.task,
-        negative_instruction=said.instruction,
-        wrong_tasks=(said.task, *(wrong or ())),
-        unfinished=True,
-    )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,11 +20,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import ConfigError, DataError, IFailSenseError
-from ifailsense_ros.core.keyframes import select_keyframes
-from ifailsense_ros.core.montage import MontageGeometry, annotate, fit_cell, text_lines
+from ifailsense_ros.core.montage import MontageGeometry, annotate, compose, text_lines
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Verdict, Vote, VoteValue
 from ifailsense_ros.data.episode_store import EpisodeRow
+from ifailsense_ros.data.experts import episode_of, with_keyframes
 from ifailsense_ros.evaluate.asked import AskedSet
 from ifailsense_ros.evaluate.gallery_page import Shown, page
 from ifailsense_ros.evaluate.mistakes import (
@@ -153,15 +153,12 @@ def _draw(
 def _draw_one(
     rank: int, p: Prediction, row: EpisodeRow, meta: Mapping[str, Any], out: Path
 ) -> tuple[Shown, np.ndarray]:
-    views = row.decode_images()
     geometry = _geometry(meta, row)
-    picks = select_keyframes(list(row.stamps_ns), geometry.num_keyframes)
-    seen = views[: geometry.num_pov, picks]
-    montage = np.vstack([np.hstack([fit_cell(v, geometry) for v in of_pov]) for of_pov in seen])
+    seen = with_keyframes(episode_of(row, geometry.num_pov), geometry.num_keyframes)
+    montage = compose(seen, geometry)
     truth = f"done: {done(p)}"
-    stamps = tuple(row.stamps_ns[i] for i in picks)
-    picture = annotate(montage, _verdict(p, stamps), geometry, truth=truth, scale=_SCALE)
-    stored = np.vstack([np.hstack(list(of_pov)) for of_pov in views])
+    picture = annotate(montage, _verdict(p, seen), geometry, truth=truth, scale=_SCALE)
+    stored = np.vstack([np.hstack(list(of_pov)) for of_pov in row.decode_images()])
     names = (f"images/{rank:03d}-seen.jpg", f"images/{rank:03d}-stored.jpg")
     for name, what in zip(names, (picture, stored), strict=True):
         _write_picture(out / name, what)
@@ -182,7 +179,7 @@ def _geometry(meta: Mapping[str, Any], row: EpisodeRow) -> MontageGeometry:
     return MontageGeometry(m["num_pov"], m["num_keyframes"], m["cell_height"], m["cell_width"])
 
 
-def _verdict(p: Prediction, stamps_ns: tuple[int, ...]) -> Verdict:
+def _verdict(p: Prediction, seen: Episode) -> Verdict:
     """The verdict that the prediction was made from, as far as it was kept."""
     votes = tuple(
         Vote(source, VoteValue(value), p_success, weight)
@@ -191,7 +188,8 @@ def _verdict(p: Prediction, stamps_ns: tuple[int, ...]) -> Verdict:
         )
     )
     judgement = Judgement(Outcome(p.outcome), Reason(p.reason), "", p.p_success, votes)
-    return Verdict(uuid.UUID(int=0), p.instruction, stamps_ns[-1], judgement, stamps_ns)
+    stamps = seen.keyframe_stamps_ns
+    return Verdict(seen.episode_id, p.instruction, seen.end_ns, judgement, stamps)
 
 
 def _sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:

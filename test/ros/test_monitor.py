@@ -224,6 +224,11 @@ def test_a_checkpoint_with_one_point_of_view(peer_factory, start_monitor):
     assert verdict.verdict == R.FAILURE, "one frame four times: nothing got brighter"
     assert len({conversions.to_ns(s) for s in verdict.keyframe_stamps}) == 1
     assert "monitor: camera gripper" not in peer.status
+    # On a rig with two cameras it does not listen to the other one.
+    peer.stamp_ns += 10**9
+    peer.episode("lift", count=6)
+    assert peer.next_verdict(monitor).verdict == R.SUCCESS
+    assert not peer.node.count_subscribers("/gripper/image")
 
 
 def test_compressed_pictures_in_a_namespace(peer_factory, start_monitor):
