@@ -12,7 +12,7 @@ import torch
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.core.checkpoint import BaseModel
-from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.core.errors import CheckpointError, ConfigError
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.checkpoint import load_vlm
 from ifailsense_ros.model.quiet import quiet_transformers
@@ -81,9 +81,14 @@ def load_named(name: str, *, revision: str | None = None, network: bool = False)
     if not is_folder and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ConfigError(f"base {name}: no such folder, and no repository (owner/name) either")
     dtype = torch.bfloat16 if uses_bf16() else torch.float32
-    model, processor = load_vlm(
-        name, dtype=dtype, revision=revision, network=network and not is_folder
-    )
+    try:
+        model, processor = load_vlm(
+            name, dtype=dtype, revision=revision, network=network and not is_folder
+        )
+    except CheckpointError as error:
+        if is_folder or network:
+            raise
+        raise ConfigError(f"{error} with --base {name}, which may use the network") from None
     model.requires_grad_(False)
     use_fused_attention(model.model.language_model)
     if is_folder:

@@ -189,7 +189,7 @@ def run(
             optimizer.step()
             bar.update()
             last = step + 1 == schedule.steps
-            validates = last or (step + 1) % schedule.eval_every == 0
+            validates = last or (step + 1) % (schedule.eval_every or schedule.steps) == 0
             row = {}
             if validates or (step + 1) % _LOG_EVERY == 0:
                 row = {k: float(v) for k, v in sums.items()} | {"grad_norm": float(norm)}

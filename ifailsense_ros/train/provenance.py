@@ -18,6 +18,8 @@ from ifailsense_ros.train.log import write_text
 
 SETTINGS_FILE = "settings.json"
 
+_WORDS = {"made_from": "base or earlier stage", "shown": "ablation", "data": "data set"}
+
 
 class Trail:
     """The chain of stages: each is known by its settings and by the one before.
@@ -54,6 +56,7 @@ class Trail:
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
             if (changed := _difference(before, json.loads(text))) is not None:
+                changed = _WORDS.get(changed, changed)
                 raise ConfigError(
                     f"{folder}: was trained with another {changed}; remove this folder to train it "
                     "again, or give another --out"

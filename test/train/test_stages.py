@@ -125,7 +125,7 @@ def test_a_paligemma_from_a_folder(store, siglip, tmp_path, monkeypatch, recipe,
     monkeypatch.setitem(RECIPES, recipe.name, short(recipe))
     out = tmp_path / "run"
     named = ("--recipe", recipe.name, "--base", str(siglip), "--num-pov", "1", "--layers", "0,2")
-    assert command(store, out, *named) == 0
+    assert main(["--data", str(store), "--out", str(out), "--threads", "1", *named]) == 0
     detector, predictions = judged(out / "checkpoint", store)
     assert detector.config.montage.num_pov == 1
     assert (detector.config.picture.height, detector.config.picture.width) == (28, 28)
@@ -148,7 +148,8 @@ def test_a_paligemma_from_a_folder(store, siglip, tmp_path, monkeypatch, recipe,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--recipe", "release", "--base", "no/such/base"), "no such folder"),
+        (("--recipe", "release", "--base", "no-such-base"), "no such folder"),
+        (("--recipe", "release"), "with --base google/paligemma2-3b-mix-224"),
         (("--base", "some/base"), "makes its own"),
         (("--layers", "2,1"), "--layers"),
         (("--layers", "1,9"), "0..3"),
