@@ -1,16 +1,19 @@
 # make demo   watch the monitor judge twelve recorded episodes over real ROS 2
 # make test   run the tests
 # make data   record the standard simulated data sets into data/ (hours; stop and go on at will)
+# make experiments   train and judge everything in docs/results.md, and write it (many hours; likewise)
 #
 # They set up what they need in $(VENV), from pinned versions, and nothing outside of it.
 #   PYTHON=python3.12   the interpreter to make it with
 #   VENV=folder         where
 #   DEMO_ARGS="..."     passed to the demo, e.g. DEMO_ARGS=--shuffle-weights
+#   EXPERIMENTS_ARGS="..."  passed to the experiments, e.g. EXPERIMENTS_ARGS="--only 'sim-tiny/*'"
 #   PYTEST_ARGS="..."   passed to pytest, e.g. PYTEST_ARGS="test/core -k tracker"
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 VENV ?= .venv
 DEMO_ARGS ?=
+EXPERIMENTS_ARGS ?=
 PYTEST_ARGS ?=
 
 RUN := $(VENV)/bin/python
@@ -20,7 +23,7 @@ unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE RMW_IMPLEMENTATION ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-sim data lint format lock colcon clean
+.PHONY: help env demo test test-sim data experiments lint format lock colcon clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -42,6 +45,10 @@ test-sim: env
 data: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
 	@PYTHON=$(RUN) scripts/make_data.sh data
+
+experiments: env
+	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
+	@$(RUN) -m ifailsense_ros.cli experiments --data data $(EXPERIMENTS_ARGS)
 
 lint: env
 	@$(RUN) -m ruff format --check .

@@ -17,23 +17,26 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ifailsense_ros"
 
-EVERYTHING = frozenset({"core", "model", "data", "train", "evaluate", "sim", "ros", "cli", "demo"})
+EVERYTHING = frozenset(
+    {"core", "model", "data", "train", "evaluate", "experiments", "sim", "ros", "cli", "demo"}
+)
 MAY_USE = {
     "core": {"core"},
     "model": {"core", "model"},
     "data": {"core", "data"},
     "train": {"core", "model", "data", "train"},
     "evaluate": {"core", "model", "data", "evaluate"},
+    "experiments": {"core", "model", "data", "train", "evaluate", "experiments"},
     "sim": {"core", "data", "sim"},
-    "ros": EVERYTHING - {"cli", "demo"},
+    "ros": EVERYTHING - {"cli", "demo", "experiments"},
     "cli": EVERYTHING,
-    "demo": EVERYTHING - {"cli"},
+    "demo": EVERYTHING - {"cli", "experiments"},
 }
 """Which of our packages each may import."""
 
 CORE_MAY_IMPORT = {"numpy", "cv2"}
 TORCH_LIKE = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
-MAY_USE_TORCH = {"model", "train", "evaluate", "ros", "cli", "demo"}
+MAY_USE_TORCH = {"model", "train", "evaluate", "experiments", "ros", "cli", "demo"}
 MAY_USE_MUJOCO = {"sim"}
 ROS_MODULES = {
     "ament_index_python",

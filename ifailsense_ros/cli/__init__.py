@@ -58,9 +58,17 @@ _PASSED_ON = {
         "a page of the most confident mistakes, and what they have in common",
     ),
     ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
+    ("calibrate",): (
+        "ifailsense_ros.train.calibrate",
+        "give a checkpoint probabilities that hold, and the means to say that it does not know",
+    ),
     ("predict",): (
         "ifailsense_ros.evaluate.predict",
         "what a checkpoint says of every pair of a data set, kept for all figures",
+    ),
+    ("experiments",): (
+        "ifailsense_ros.experiments.runner",
+        "train and judge all cells of the paper's tables, and write docs/results.md",
     ),
     ("evaluate",): (
         "ifailsense_ros.evaluate.breakdown",

@@ -61,6 +61,7 @@ def meta_of(
         command: how it was called.
     """
     config = detector.config
+    guard = None if config.calibration is None else config.calibration.guard
     return {
         "checkpoint": detector.model_id,
         "checkpoint_hash": config.short_hash,
@@ -75,6 +76,7 @@ def meta_of(
         "montage": asdict(config.montage),
         "hooked_layers": list(config.hooked_layers),
         "abstain_rule": config.abstain_rule,
+        "guard_threshold": None if guard is None else guard.threshold,
         "release": __version__,
         "command": shlex.join(command),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -186,6 +188,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--opened-log", type=Path, help=f"list of openings of test splits; default {OPENED}"
     )
+    parser.add_argument(
+        "--guard",
+        action="store_true",
+        help="UNKNOWN for pictures unlike any in training; their distance is kept in any case",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(arguments)
@@ -194,7 +201,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         asked = AskedSet(args.data, args.split, every_pair=args.every_pair)
         shared = None if args.phrasings_of is None else phrasings_of(args.phrasings_of)
-        detector = load_detector(args.detector, args.device, num_threads=args.threads)
+        detector = load_detector(
+            args.detector, args.device, num_threads=args.threads, guard=args.guard
+        )
         meta = predict_to(
             args.out,
             detector,

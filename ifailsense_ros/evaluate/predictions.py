@@ -245,6 +245,7 @@ def _prediction(row: ManifestRow, judgement: Judgement) -> Prediction:
         votes=tuple(int(v.value) for v in votes),
         p_votes=tuple(v.p_success for v in votes),
         weights=tuple(v.weight for v in votes),
+        montage_distance=judgement.montage_distance,
         counted=row.counted,
         unfiltered=row.unfiltered,
         why_not_counted=row.why_not_counted,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ifailsense_ros.core.arbitration import VLM_SOURCE, arbitrate
-from ifailsense_ros.core.verdict import Outcome, Vote, VoteValue
+from ifailsense_ros.core.verdict import Outcome, Reason, Vote, VoteValue
 from ifailsense_ros.evaluate.predictions import Prediction
 
 STORED, VLM_ALONE, FS_MAJORITY, MEAN_P = "stored", "vlm", "fs majority", "mean p"
@@ -96,3 +96,13 @@ def _votes(p: Prediction) -> list[Vote]:
 
 def _outcome(success: bool) -> int:
     return int(Outcome.SUCCESS if success else Outcome.FAILURE)
+
+
+def guarded(predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
+    """As the out-of-distribution guard would have them: UNKNOWN beyond its threshold."""
+    return [
+        replace(p, outcome=int(Outcome.UNKNOWN), reason=int(Reason.OUT_OF_DISTRIBUTION))
+        if p.montage_distance > threshold
+        else p
+        for p in predictions
+    ]

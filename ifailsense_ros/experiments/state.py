@@ -1,0 +1,238 @@
+"""Where a cell stands: not run, done, failed; kept by a hash of all that decides its result.
+
+A cell's folder is ``OUT/NAME/HASH``. What it made lies there beside ``record.json``. Another
+recipe, other data or another checkpoint give another hash, and what was made before stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
+from ifailsense_ros.core.errors import ConfigError, DataError, IFailSenseError
+from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet
+from ifailsense_ros.experiments.cells import (
+    Cell,
+    DataCell,
+    PredictionCell,
+    TrainingCell,
+    needs,
+    varied,
+)
+from ifailsense_ros.train.recipes import Recipe
+
+TRAINING_VERSION, PREDICTION_VERSION = 1, 1
+"""Raised by whoever changes the code so that the same cell would give another result."""
+
+RECORD = "record.json"
+ADOPTED = "adopted.json"
+CHECKPOINT = "checkpoint"
+RUN = "run"
+PREDICTIONS = "predictions.parquet"
+
+NOT_RUN, DONE, FAILED, STARTED, WAITING, CLOSED = (
+    "not run",
+    "done",
+    "failed",
+    "started",
+    "waits",
+    "closed",
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """Of one cell.
+
+    Attributes:
+        name: `NOT_RUN`, `DONE`, `FAILED`, `STARTED` (and stopped), `WAITING` (for another cell or
+            data), `CLOSED` (the test split must not be opened yet).
+        why: one line on it; "" where there is nothing to say.
+        seconds: how long it took; 0 where it is not done.
+    """
+
+    name: str
+    why: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Workplace:
+    """The cells, the data they need and the folder of their results.
+
+    Attributes:
+        data: folder of `make data`.
+        out: folder of the results.
+        cells: all of them, by name.
+        recipes: by name.
+        split: that figures are about.
+    """
+
+    data: Path
+    out: Path
+    cells: Mapping[str, Cell]
+    recipes: Mapping[str, Recipe]
+    split: str = "test"
+    _hashes: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        data: Path,
+        out: Path,
+        cells: Sequence[Cell],
+        recipes: Mapping[str, Recipe],
+        split: str = "test",
+    ) -> Workplace:
+        """From a list of cells."""
+        return cls(data, out, {c.name: c for c in cells}, recipes, split)
+
+    # --- data
+
+    def data_folder(self, name: str, split: str) -> Path:
+        """Of a data set that holds a split: ``NAME``, or ``NAME_SPLIT`` where each has its own.
+
+        Raises:
+            DataError: neither is there.
+        """
+        for folder in (self.data / f"{name}_{split}", self.data / name):
+            if (folder / SUMMARY).exists():
+                return folder
+        raise DataError(f"{self.data / name}: not there; `make data` makes the standard sets")
+
+    def data_hash(self, name: str, split: str) -> str:
+        """Sha256 of the manifest. Raises DataError where it is not there."""
+        return str(DataSet(self.data_folder(name, split)).summary["sha256"][MANIFEST])
+
+    # --- checkpoints
+
+    def run_folder(self, cell: TrainingCell) -> Path:
+        """Folder of a training's run, its own or an adopted one.
+
+        Raises:
+            IFailSenseError: something that decides it is not there.
+        """
+        adopted = self.adopted().get(cell.name)
+        return Path(adopted) if adopted is not None else self.folder(cell) / RUN
+
+    def checkpoint(self, cell: TrainingCell) -> Path:
+        """Folder of its checkpoint.
+
+        Raises:
+            IFailSenseError: it is not there yet.
+        """
+        folder = self.run_folder(cell)
+        inner = folder / CHECKPOINT
+        return inner if inner.is_dir() else resolve_checkpoint(folder)
+
+    def adopted(self) -> dict[str, str]:
+        """Training cells whose result is taken from elsewhere -> where."""
+        path = self.out / ADOPTED
+        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def adopt(self, name: str, place: str) -> None:
+        """Take a finished run, or a checkpoint by name or folder, as the result of a training.
+
+        Raises:
+            ConfigError: no such training cell.
+            CheckpointError: no checkpoint there.
+        """
+        if not isinstance(self.cells.get(name), TrainingCell):
+            raise ConfigError(f"--use {name}: no training cell; see --list")
+        folder = Path(place).expanduser()
+        there = folder.resolve() if folder.is_dir() else resolve_checkpoint(place)
+        CheckpointConfig.from_json(there / CHECKPOINT if (there / CHECKPOINT).is_dir() else there)
+        write_json(self.out / ADOPTED, {**self.adopted(), name: str(there)})
+        self._hashes.clear()
+
+    # --- records
+
+    def hash_of(self, cell: Cell) -> str:
+        """Hex digits that stand for all that decides the cell's result.
+
+        Raises:
+            IFailSenseError: something that decides it is not there yet.
+        """
+        if cell.name not in self._hashes:
+            text = json.dumps(self._identity(cell), sort_keys=True)
+            self._hashes[cell.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self._hashes[cell.name]
+
+    def _identity(self, cell: Cell) -> dict[str, Any]:
+        settings = dataclasses.asdict(cell)
+        del settings["minutes"], settings["name"]
+        if isinstance(cell, DataCell):
+            return settings
+        if isinstance(cell, TrainingCell):
+            del settings["recipe"], settings["changes"]
+            settings |= {
+                "version": TRAINING_VERSION,
+                "settings": dataclasses.asdict(varied(self.recipes[cell.recipe], cell)),
+                "data": self.data_hash(cell.data, "train"),
+            }
+            if cell.blocks_of is not None:
+                other = self.cells[cell.blocks_of]
+                assert isinstance(other, TrainingCell)
+                settings["blocks_of"] = self._checkpoint_id(other)
+            return settings
+        trained = self.cells[cell.of]
+        assert isinstance(trained, TrainingCell)
+        settings |= {
+            "version": PREDICTION_VERSION,
+            "of": self._checkpoint_id(trained),
+            "data": self.data_hash(cell.data, cell.split),
+        }
+        if cell.phrasings_of is not None:
+            settings["phrasings_of"] = self.data_hash(cell.phrasings_of, "train")
+        return settings
+
+    def _checkpoint_id(self, cell: TrainingCell) -> str:
+        if cell.name not in self.adopted() and self.record(cell).get("state") != DONE:
+            raise DataError(f"{cell.name} is not done")
+        return CheckpointConfig.from_json(self.checkpoint(cell)).model_id
+
+    def folder(self, cell: Cell) -> Path:
+        """Of what the cell makes. Raises as `hash_of`."""
+        return self.out / cell.name / self.hash_of(cell)
+
+    def record(self, cell: Cell) -> dict[str, Any]:
+        """What is written about the cell; empty where nothing is. Raises as `hash_of`."""
+        try:
+            return json.loads((self.folder(cell) / RECORD).read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    def state(self, cell: Cell) -> State:
+        """Where the cell stands, whether it may be opened aside."""
+        if isinstance(cell, DataCell) and (self.data / cell.folder / SUMMARY).exists():
+            return State(DONE)
+        if cell.name in self.adopted():
+            return State(DONE, f"taken from {self.adopted()[cell.name]}")
+        waits = [n for n in needs(cell) if self.state(self.cells[n]).name != DONE]
+        if waits:
+            return State(WAITING, f"for {', '.join(waits)}")
+        try:
+            record = self.record(cell)
+        except IFailSenseError as error:
+            return State(WAITING, str(error))
+        name = record.get("state", NOT_RUN)
+        return State(name, record.get("error", ""), record.get("seconds", 0.0))
+
+    def predictions(self, cell: PredictionCell) -> Path | None:
+        """The file of a prediction cell that is done, else None."""
+        return self.folder(cell) / PREDICTIONS if self.state(cell).name == DONE else None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
+    os.replace(part, path)
