@@ -202,6 +202,7 @@ QUERY_KEY_VALUE = LORA_TARGETS
 
 # Colours and verbs are learned first; left and right, in two categories, take longest.
 LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
+ARRIVALS = {"rotating": 2.0, "pushing": 1.5, "placing": 2.5, "lighting": 1.5}
 # A third of what it learns from has nothing done in it: what was wanted must be seen to have
 # come true, and not only to have been attempted.
 UNFINISHED = 0.35
@@ -243,18 +244,22 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
     def taught(sampling: Sampling) -> Sampling:
         return replace(sampling, unfinished=UNFINISHED)
 
-    first, *others = recipe.stage0
+    first, second, last = recipe.stage0
     # As many answers are yes as no: what is unfinished adds to the latter.
-    even = Questions(right=4, wrong=3, unfinished=2)
+    second = replace(second, packed=Questions(right=4, wrong=3, unfinished=2))
     return replace(
         recipe,
         name=name,
         stage0=(
             first,
-            *(
-                replace(s, sampling=taught(s.sampling), packed=even if s.packed else None)
-                for s in others
+            replace(second, sampling=taught(second.sampling)),
+            # Whether a block that was carried off really arrived is seen last of all.
+            Stage0(
+                Schedule(steps=500, lr=5e-4, warmup=20, eval_every=125, seed=43),
+                Sampling(hard=0.8, unfinished=0.5, category_weights=ARRIVALS),
+                packed=Questions(right=5, wrong=2, unfinished=3),
             ),
+            replace(last, sampling=taught(last.sampling)),
         ),
         stage1=replace(recipe.stage1, sampling=taught(recipe.stage1.sampling)),
         stage2=replace(recipe.stage2, sampling=taught(recipe.stage2.sampling)),
