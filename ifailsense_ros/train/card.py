@@ -77,6 +77,7 @@ def write_card(out: Path, story: Story) -> Path:
         lines += ["", f"![Losses and validation accuracy of each stage]({CURVES})"]
     if bars is not None:
         lines += ["", f"![Validation accuracy of each task category]({CATEGORIES})"]
+    lines += ["", "## Calibration", "", *_calibration(story.config)]
     lines += ["", "## Settings", "", *_settings(story)]
     path = out / CARD
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -113,6 +114,25 @@ def _table_of_stages(story: Story, *, timed: bool = True) -> list[str]:
     voters = [*blocks, f"{PREFIX}vlm"]
     said = ", ".join(f"{k.removeprefix(PREFIX)} {votes[k]:.4f}" for k in voters)
     return [*lines, "", f"Voters of stage 2, each alone: {said}."]
+
+
+def _calibration(config: CheckpointConfig) -> list[str]:
+    c = config.calibration
+    if c is None:
+        return ["None: the probabilities are raw, and nothing is promised."]
+    t = c.temperatures
+    blocks = ", ".join(f"{value:.3g}" for value in t.fs)
+    lines = [
+        f"- on {c.successes} successes and {c.failures} failures of the split {c.split}",
+        f"- temperatures: FS blocks {blocks}; language model {t.vlm:.3g}; vote {t.vote:.3g}",
+    ]
+    if c.guard is None:
+        return [*lines, "- no guard against pictures unlike those of training"]
+    return [
+        *lines,
+        f"- guard: farther than {c.guard.threshold:.3g} from {c.guard.montages} training montages "
+        f"is unlike them all; {c.guard.rate:.1%} of montages like these may be",
+    ]
 
 
 def _settings(story: Story) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from ifailsense_ros.core.checkpoint import CheckpointConfig
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data.ablation import Ablation
@@ -27,6 +28,7 @@ from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.tiny import build_tiny, save_tiny
 from ifailsense_ros.train import bases, compute, loop, stage0, stage1, stage2
 from ifailsense_ros.train.bases import BASE_FOLDER, RUN_FILE, Base
+from ifailsense_ros.train.calibrate import calibrate
 from ifailsense_ros.train.card import Story, model_card, write_card
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.export import export, settings_of
@@ -143,8 +145,10 @@ class Run:
                 precision=compute.described(),
                 tasks=self.train_set.categories,
             )
-            export(self.out, config, base, tuned, blocks, model_card(story, base.has_our_encoder))
-            write_card(self.out, story)
+            card = model_card(story, base.has_our_encoder)
+            folder = export(self.out, config, base, tuned, blocks, card)
+            calibrated = self._calibrate(folder)
+            write_card(self.out, replace(story, config=calibrated))
         compute.accelerator().wait_for_everyone()
         return figures
 
@@ -248,6 +252,16 @@ class Run:
         folder = self._trail.folder("stage2", 0, replace(settings, layers=layers))
         figures["stage2"] = stage2.train_stage2(blocks, train, validation, settings, folder)
         return blocks
+
+    def _calibrate(self, folder: Path) -> CheckpointConfig:
+        """On the validation set, which no weight was fitted to."""
+        return calibrate(
+            folder,
+            self.validation_set.folder,
+            train_data=self.train_set.folder,
+            ablation=self.ablation,
+            device=str(compute.accelerator().device),
+        )
 
     def _features(self, base: Base, full: MontageGeometry) -> tuple[Rows, Rows]:
         """Of the training and the validation set."""

