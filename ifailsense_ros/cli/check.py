@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ifailsense_ros.core.checkpoint import CheckpointConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"  FS blocks  {blocks or 'none'}; VLM weight {weights.vlm:g}")
     print(f"  prompt     {config.prompt}")
+    print(f"  calibrated {_calibration_text(config)}")
     for name, value in config.metrics.items():
         print(f"  {name}  {value}")
     if not args.quick:
@@ -45,3 +50,17 @@ def run(args: argparse.Namespace) -> int:
         load_detector(folder)
         print("  loads      yes")
     return 0
+
+
+def _calibration_text(config: CheckpointConfig) -> str:
+    """What the checkpoint can promise, in one line."""
+    c = config.calibration
+    if c is None:
+        return "no: p_success is as the voters gave it, no error rate can be promised"
+    guard = "no guard against strange pictures"
+    if c.guard is not None:
+        guard = f"a guard refuses {c.guard.rate:.2%} of pictures like the calibration ones"
+    return (
+        f"on {c.failures} failures and {c.successes} successes ({c.split}): least rates 1/"
+        f"{c.failures + 1} missed failures, 1/{c.successes + 1} false alarms; {guard}"
+    )

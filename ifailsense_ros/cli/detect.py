@@ -22,6 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bags", nargs="+", metavar="BAG", help="rosbag2 folder (MCAP or sqlite3)")
     parser.add_argument("--detector", default="sim-tiny", help="packaged checkpoint or a folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    for name, what in (
+        ("--max-missed-failures", "share of failures that may be called SUCCESS"),
+        ("--max-false-alarms", "share of successes that may be called FAILURE"),
+    ):
+        text = f"{what}; a verdict that is not sure enough for that is UNKNOWN"
+        parser.add_argument(name, type=float, metavar="RATE", help=text)
+    parser.add_argument(
+        "--no-guard", action="store_true", help="judge pictures unlike any in training as well"
+    )
     parser.add_argument("--montage-dir", type=Path, help="write a picture per verdict here")
     parser.add_argument("--json", action="store_true", help="one JSON object per verdict and line")
     for name, default, what in (
@@ -43,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         CheckpointError: the detector cannot be loaded.
-        ConfigError: the montage folder cannot be made.
+        ConfigError: the montage folder cannot be made, or a rate cannot be promised.
     """
     from ifailsense_ros.data.rosbag import BagTopics
     from ifailsense_ros.evaluate.offline import judge_bag
@@ -56,7 +65,13 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--montage-dir {args.montage_dir}: cannot be made ({error.strerror})"
             ) from error
-    detector = load_detector(args.detector, device=args.device)
+    detector = load_detector(
+        args.detector,
+        device=args.device,
+        max_missed_failures=args.max_missed_failures,
+        max_false_alarms=args.max_false_alarms,
+        guard=not args.no_guard,
+    )
     topics = BagTopics(
         args.exo_topic, args.gripper_topic, args.instruction_topic, args.episode_topic
     )

@@ -27,11 +27,13 @@ def make_handle(
         on_event: called from a thread whenever `poll` has something; must only wake somebody.
 
     Raises:
-        ConfigError: the name of the service is none.
+        ConfigError: the name of the service is none, or something is asked for that the detector
+            cannot promise.
         CheckpointError: there is no such checkpoint, or its settings are wrong.
     """
     start_timeout_s = values["detector_start_timeout"]
     if values["detector"].startswith(SERVICE):
+        parameters.check_shared(values)
         name = values["detector"].removeprefix(SERVICE)
         return RemoteDetector(node, name, start_timeout_s, on_event)
     parameters.check_detector(values)

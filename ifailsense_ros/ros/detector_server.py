@@ -27,7 +27,7 @@ from ifailsense_ros.ros import diagnostics, judge_messages, parameters, process
 from ifailsense_ros.ros.declared_parameters import DeclaredParameters
 from ifailsense_ros.ros.deferred_service import DeferredService
 from ifailsense_ros.ros.heartbeat import Heartbeat
-from ifailsense_ros.ros.parameters import PARAMETERS, Change, Parameter
+from ifailsense_ros.ros.parameters import GUARD, PARAMETERS, RATES, Change, Parameter
 from ifailsense_ros.ros.remote_detector import GET_DETECTOR, JUDGE_EPISODE
 from ifailsense_ros.srv import GetDetector, JudgeEpisode
 
@@ -51,7 +51,14 @@ SERVER_PARAMETERS: dict[str, Parameter] = {
     ),
     **{
         name: _own(name)
-        for name in ("device", "detector_threads", "shuffle_seed", "detector_start_timeout")
+        for name in (
+            "device",
+            "detector_threads",
+            "shuffle_seed",
+            *RATES,
+            GUARD,
+            "detector_start_timeout",
+        )
     },
     "batch_timeout": Parameter(
         60.0,

@@ -11,13 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ifailsense_ros.core.calibration import check_rates
 from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
 from ifailsense_ros.core.effects import SECOND, InstructionChange, TrackerConfig
+from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
 from ifailsense_ros.model.handle import DetectorSpec, is_factory
 from ifailsense_ros.ros.image_source import DECODERS, SYNCHRONIZERS
 
 _DEFAULTS = TrackerConfig()
+
+RATES = ("max_missed_failures", "max_false_alarms")
+GUARD = "out_of_distribution_guard"
 
 
 def _s(duration_ns: int) -> float:
@@ -76,6 +81,22 @@ PARAMETERS: dict[str, Parameter] = {
         "Control: permutes the trained weights with this seed, so that verdicts mean nothing; "
         "-1: off.",
         (-1, 2**31 - 1),
+    ),
+    "max_missed_failures": Parameter(
+        0.0,
+        "Share of failures that may be called SUCCESS; a verdict that is not sure enough for that "
+        "is UNKNOWN, LOW_CONFIDENCE. Needs a calibrated checkpoint; 0: no such promise.",
+        (0.0, 1.0),
+    ),
+    "max_false_alarms": Parameter(
+        0.0,
+        "Share of successes that may be called FAILURE; as max_missed_failures.",
+        (0.0, 1.0),
+    ),
+    "out_of_distribution_guard": Parameter(
+        True,
+        "Pictures unlike any that the checkpoint was trained on are UNKNOWN, OUT_OF_DISTRIBUTION, "
+        "where it can tell.",
     ),
     "in_process": Parameter(
         False,
@@ -214,6 +235,10 @@ def detector_spec(values: Mapping[str, Any]) -> DetectorSpec:
     """The parameters that make the detector."""
     seed = values["shuffle_seed"]
     kwargs = {"device": values["device"], "shuffle_seed": None if seed < 0 else seed}
+    # A detector of one's own need not know them, unless they are asked for.
+    kwargs |= {name: rate for name, rate in _rates(values).items() if rate is not None}
+    if not values["out_of_distribution_guard"]:
+        kwargs["guard"] = False
     threads = values["detector_threads"]
     if is_factory(values["detector"]):
         return DetectorSpec(values["detector"], kwargs, threads)
@@ -227,9 +252,29 @@ def check_detector(values: Mapping[str, Any]) -> None:
 
     Raises:
         CheckpointError: there is no such checkpoint, or its settings are wrong.
+        ConfigError: it cannot promise the error rates that are asked for.
     """
     if not is_factory(values["detector"]):
-        CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
+        config = CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
+        check_rates(config.calibration, config.model_id, **_rates(values))
+
+
+def check_shared(values: Mapping[str, Any]) -> None:
+    """See that nothing is asked of a shared detector that only its own node can be told.
+
+    Raises:
+        ConfigError: a promise would not be kept, or the guard goes on.
+    """
+    for name in (*RATES, GUARD):
+        if values[name] != PARAMETERS[name].default:
+            raise ConfigError(
+                f"parameter {name}: {values['detector']} decides that for all its monitors; set "
+                "it on ifailsense_detector and leave it out here"
+            )
+
+
+def _rates(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: values[name] or None for name in RATES}
 
 
 def objection(name: str, value: Any, row: Parameter | None = None) -> str:

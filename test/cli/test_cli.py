@@ -99,6 +99,14 @@ def test_detect_says_what_came_out(loaded: dict, capsys: pytest.CaptureFixture) 
     assert "FAILURE  p 0.25" in out
     assert "fs 1 0 | vlm ?" in out
     assert (loaded["spec"], loaded["device"]) == ("sim-tiny", "cpu")
+    assert (loaded["max_missed_failures"], loaded["guard"]) == (None, True)
+
+
+def test_detect_passes_promises_on(loaded: dict) -> None:
+    rates = ["--max-missed-failures", "0.02", "--max-false-alarms", "0.1"]
+    assert cli.main(["detect", str(BAG), *rates, "--no-guard"]) == 0
+    names = ("max_missed_failures", "max_false_alarms", "guard")
+    assert [loaded[name] for name in names] == [0.02, 0.1, False]
 
 
 def test_detect_says_why_it_does_not_know(loaded: dict, capsys: pytest.CaptureFixture) -> None:
@@ -193,6 +201,7 @@ def test_check(loaded: dict, capsys: pytest.CaptureFixture, tmp_path: Path) -> N
     assert "layer 1 (weight 1), layer 2 (weight 1); VLM weight 2" in out
     assert "accuracy" in out
     assert "loads      yes" in out
+    assert "calibrated no" in out
     assert loaded["spec"] == folder
 
 

@@ -72,6 +72,10 @@ class Double:
             os.kill(os.getpid(), signal.SIGKILL)
         if command == "abstain":
             return Judgement.unknown(Reason.VLM_ABSTAINED, "the VLM said 'perhaps'")
+        if command == "hesitate":
+            return Judgement.unknown(Reason.LOW_CONFIDENCE, "SUCCESS is not sure enough")
+        if command == "wonder":
+            return Judgement.unknown(Reason.OUT_OF_DISTRIBUTION, "the pictures are unlike any")
         first, last = episode.keyframes[0].views, episode.keyframes[-1].views
         brighter = all(b.mean() > a.mean() for a, b in zip(first, last, strict=True))
         p = 0.9 if brighter else 0.2

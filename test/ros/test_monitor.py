@@ -70,6 +70,8 @@ def test_success_failure_and_trouble(peer_factory, start_monitor, in_process):
         ("raise", R.REASON_DETECTOR_ERROR),
         ("memory", R.REASON_DETECTOR_OUT_OF_MEMORY),
         ("abstain", R.REASON_VLM_ABSTAINED),
+        ("hesitate", R.REASON_LOW_CONFIDENCE),
+        ("wonder", R.REASON_OUT_OF_DISTRIBUTION),
     ):
         peer.episode(instruction)
         verdict = peer.next_verdict(monitor)
@@ -418,6 +420,13 @@ def test_a_checkpoint_of_another_schema(start_monitor, tmp_path):
     line = refused(start_monitor(write_checkpoint(tmp_path, schema_version=99)))
     assert "checkpoint.json" in line
     assert "99" in line
+
+
+def test_a_promise_that_the_checkpoint_cannot_keep(start_monitor, tmp_path):
+    parameter = write_checkpoint(tmp_path, files={"fs.safetensors": "0" * 64})
+    line = refused(start_monitor(parameter, "max_missed_failures:=0.05"))
+    assert "max_missed_failures 0.05 cannot be promised" in line
+    assert "is not calibrated" in line
 
 
 @pytest.mark.slow

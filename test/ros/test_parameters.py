@@ -8,6 +8,7 @@ pytest.importorskip("rclpy")
 
 import rclpy
 import yaml
+from doubles import make_config
 from rclpy.node import Node
 from ros_peer import ROOT
 
@@ -18,10 +19,14 @@ from ifailsense_ros.ros.declared_parameters import DeclaredParameters
 from ifailsense_ros.ros.parameters import (
     PARAMETERS,
     Change,
+    check_detector,
+    check_shared,
     detector_spec,
     objection,
     tracker_settings,
 )
+
+FILES = '"files": {"fs.safetensors": "00"}'
 
 
 @pytest.fixture
@@ -69,9 +74,49 @@ def test_values_reach_the_tracker_and_the_detector(declared):
     assert detector_spec(values) == expected
 
 
+def test_promises_reach_the_detector_only_where_they_are_asked_for(declared):
+    values, _ = declared(
+        "detector:=my.module:load",
+        "max_missed_failures:=0.02",
+        "out_of_distribution_guard:=false",
+    )
+    kwargs = {"device": "auto", "shuffle_seed": None, "max_missed_failures": 0.02, "guard": False}
+    assert detector_spec(values) == DetectorSpec("my.module:load", kwargs, 0)
+
+
+DEFAULTS = {name: row.default for name, row in PARAMETERS.items()}
+
+
+@pytest.mark.parametrize("name", ["max_missed_failures", "max_false_alarms"])
+def test_a_checkpoint_without_calibration_promises_nothing(tmp_path, name):
+    (tmp_path / "checkpoint.json").write_text(make_config().to_json().replace('"files": {}', FILES))
+    values = {**DEFAULTS, "detector": str(tmp_path)}
+    check_detector(values)
+    with pytest.raises(ConfigError, match=f"{name} 0.05 cannot be promised: double@.* calibrate"):
+        check_detector({**values, name: 0.05})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_missed_failures", 0.05),
+        ("max_false_alarms", 0.05),
+        ("out_of_distribution_guard", False),
+    ],
+)
+def test_a_shared_detector_is_not_told_by_one_of_its_monitors(name, value):
+    values = {**DEFAULTS, "detector": "service:/detector"}
+    check_shared(values)
+    with pytest.raises(ConfigError, match=f"parameter {name}: service:/detector decides"):
+        check_shared({**values, name: value})
+
+
 @pytest.mark.parametrize(
     ("argument", "text"),
     [
+        ("max_missed_failures:=1.5", "max_missed_failures: 1.5 is not allowed, must be in 0.0"),
+        ("max_false_alarms:=.nan", "parameter max_false_alarms: nan is not allowed"),
+        ("out_of_distribution_guard:=0", "out_of_distribution_guard: 0 is not true or false"),
         ("slop:=2.0", "parameter slop: 2.0 is not allowed, must be in 0.0..1.0"),
         ("slop:=1", r"parameter slop: 1 is not a number with a decimal point \(1.0\)"),
         ("queue_size:=0", "parameter queue_size: 0 is not allowed, must be in 1..1000"),
