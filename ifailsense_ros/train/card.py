@@ -89,12 +89,18 @@ def _how_made(story: Story) -> list[str]:
     base = (
         f"{config.base.hub} at {config.base.revision}" if config.base.hub else "in the checkpoint"
     )
+    taken = story.figures.get("taken_over")
     return [
         f"- command: `{story.command}`",
         f"- program: {story.program}; {story.precision}",
         f"- training data: {data['train']} episodes, sha256 `{data['hash']}`",
         f"- validation data: {data['validation']} episodes, sha256 `{data['validation_hash']}`",
         f"- base: {base}",
+        *(
+            [f"- {taken['part']} from another run, training data `{taken['data_hash']}`"]
+            if taken
+            else []
+        ),
     ]
 
 

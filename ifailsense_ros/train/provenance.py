@@ -17,6 +17,7 @@ from ifailsense_ros.train.compute import accelerator
 from ifailsense_ros.train.log import write_text
 
 SETTINGS_FILE = "settings.json"
+FIGURES_FILE = "figures.json"
 
 _WORDS = {"made_from": "base or earlier stage", "shown": "ablation", "data": "data set"}
 
@@ -78,8 +79,20 @@ def _difference(before: Any, now: Any, where: str = "") -> str | None:
     return None if before == now else where
 
 
-def command_of(argv: Sequence[str]) -> str:
+def taken_over(run: Path, first_stage: int) -> dict[str, str]:
+    """What comes from another run, for the figures of one that starts with `first_stage`."""
+    part = "base" if first_stage == 1 else "base and adapter"
+    try:
+        figures = json.loads((run / FIGURES_FILE).read_text(encoding="utf-8"))
+        return {"part": part, "data_hash": figures["data"]["hash"]}
+    except (OSError, ValueError, KeyError):  # its later stages are not finished
+        return {"part": part, "data_hash": "unknown"}
+
+
+def command_of(argv: Sequence[str] | None) -> str:
     """The command line, without the folders of the machine that it ran on."""
+    if argv is None:
+        return "ifailsense_ros.train.run.Run(...).go()"
     words = [Path(word).name if word.startswith(("/", "~", "..")) else word for word in argv]
     return shlex.join(["ifailsense", "train", *words])
 

@@ -38,7 +38,13 @@ from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.log import write_text
 from ifailsense_ros.train.loop import Interrupted
 from ifailsense_ros.train.options import adjusted, parser
-from ifailsense_ros.train.provenance import Trail, command_of, program_version
+from ifailsense_ros.train.provenance import (
+    FIGURES_FILE,
+    Trail,
+    command_of,
+    program_version,
+    taken_over,
+)
 from ifailsense_ros.train.recipes import DEFAULT_SEED, RECIPES, Recipe
 
 WORDS = (stage1.SUCCESS, stage1.FAIL)
@@ -56,7 +62,7 @@ class Run:
         base: folder or hub repository, instead of the recipe's; may be fetched then.
         base_run: a run whose base is taken over instead of making one.
         first_stage: with `base_run`: 1 trains stages 1 and 2, 2 takes stage 1 over as well.
-        command: arguments of the command line, for the cards.
+        command: arguments of the command line, for the cards; None: called from Python.
 
     Raises:
         ConfigError: settings that contradict each other.
@@ -74,7 +80,7 @@ class Run:
         base: str | None = None,
         base_run: Path | None = None,
         first_stage: int = 1,
-        command: Sequence[str] = (),
+        command: Sequence[str] | None = None,
     ) -> None:
         if base is not None and (base_run is not None or recipe.stage0):
             what = "--from-run names one" if base_run else f"recipe {recipe.name} makes its own"
@@ -117,16 +123,19 @@ class Run:
             }
         }
         base = self._base(figures)
+        layers = stage2.hooked_layers(self.recipe.stage2, base.num_layers)
+        stage2.vote_weights(
+            self.recipe.stage2, len(layers)
+        )  # a mistake is said now, not at the end
         full = self.recipe.geometry.montage(base.picture)
         train, validation = self._features(base, full)
         samples = self.validation_set.pairs()
         probe = AnswerProbe(base.processor, samples, validation)
         figures["base"] = probe.measure(base.model, self.recipe.prompt, WORDS, self.ablation)
         tuned = self._stage1(base, train, probe, figures)
-        layers = stage2.hooked_layers(self.recipe.stage2, base.num_layers)
         blocks = self._stage2(tuned, base, layers, (train, validation), samples, figures)
         if compute.accelerator().is_main_process:
-            write_text(self.out / "figures.json", json.dumps(figures, indent=1))
+            write_text(self.out / FIGURES_FILE, json.dumps(figures, indent=1))
             config = settings_of(
                 self.recipe,
                 self.ablation,
@@ -157,6 +166,7 @@ class Run:
     def _base(self, figures: dict) -> Base:
         name = self._named or self.recipe.base
         if self._base_run is not None:
+            figures["taken_over"] = taken_over(self._base_run, self._first_stage)
             for done in sorted(self._base_run.glob(f"stage0*/{loop.DONE_FILE}")):
                 figures[done.parent.name] = json.loads(done.read_text(encoding="utf-8"))
             base = bases.load_from_run(self._base_run)

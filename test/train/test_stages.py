@@ -106,6 +106,10 @@ def test_another_run_gives_its_base_or_its_adapter_as_well(made, store, tmp_path
     for part in ("adapter/adapter_model.safetensors", "base/language_model.safetensors"):
         assert (out / "checkpoint" / part).read_bytes() == (made / "checkpoint" / part).read_bytes()
     figures = json.loads((out / "figures.json").read_text())
+    taken = {"part": "base and adapter", "data_hash": figures["data"]["hash"]}
+    assert figures["taken_over"] == taken
+    card = (out / "checkpoint" / "README.md").read_text()
+    assert "base and adapter from another run" in card
     assert figures["stage0"] == json.loads((made / "figures.json").read_text())["stage0"]
 
     out = tmp_path / "adapter"
