@@ -16,10 +16,11 @@ class LikelierWord(AnswerReader):
     def read(self, logits: torch.Tensor) -> list[Answer]:
         """Answers for logits (B, V); a tie is no success."""
         best = {v: logits.float()[:, ids].amax(1) for v, ids in self._ids.items()}
+        margin = best[VoteValue.SUCCESS] - best[VoteValue.FAIL]
         found = []
-        for p in torch.sigmoid(best[VoteValue.SUCCESS] - best[VoteValue.FAIL]).tolist():
+        for p, logit in zip(torch.sigmoid(margin).tolist(), margin.tolist(), strict=True):
             value = VoteValue.SUCCESS if p > 0.5 else VoteValue.FAIL
-            found.append(Answer(value, p, value.name.lower()))
+            found.append(Answer(value, p, value.name.lower(), logit))
         return found
 
 

@@ -32,13 +32,16 @@ class SetWithoutPairs(TrainingSet):
     def __init__(self, folder: Path, split: str, kinds: Sequence[str], one_in: int) -> None:
         super().__init__(folder, split, kinds)
         self._one_in = one_in
-        self.experts = [self._without(e) for e in self.experts]
-        self._done = [e for e in self.experts if not e.unfinished and _has_negative(e)]
-        self._unfinished = [e for e in self.experts if e.unfinished]
+        done = [self._without(e) for e in self._done]
+        self._done = [e for e in done if e.negative_task is not None or e.wrong_tasks]
+        changed = {e.index: e for e in done}
+        self.experts = [changed.get(e.index, e) for e in self.experts]
 
     def pairs(self) -> list[Sample]:
         """Each episode that has a wrong instruction left, once with each label."""
-        usable = [e for e in self.experts if e.unfinished or _has_negative(e)]
+        left_out = {e.index for e in self.experts if not e.unfinished}
+        left_out -= {e.index for e in self._done}
+        usable = [e for e in self.experts if e.index not in left_out]
         return fixed_pairs(usable, self.categories, self.phrasings)
 
     def _without(self, e: ExpertEpisode) -> ExpertEpisode:
@@ -51,7 +54,3 @@ class SetWithoutPairs(TrainingSet):
                 e, negative_task=None, negative_instruction=None, contrast=(), wrong_tasks=wrong
             )
         return replace(e, wrong_tasks=wrong)
-
-
-def _has_negative(e: ExpertEpisode) -> bool:
-    return e.negative_task is not None or bool(e.wrong_tasks)

@@ -29,6 +29,7 @@ class Chosen:
 
     def __init__(self, path: Path, *, uncommitted: bool = False) -> None:
         self.path, self.uncommitted = path, uncommitted
+        self._known: dict[str, datetime] = {}
 
     def add(self, checkpoint: str, cell: str, training_data_hash: str) -> None:
         """Write a checkpoint down, once."""
@@ -58,8 +59,12 @@ class Chosen:
             return None
         if self.uncommitted:
             return datetime.fromisoformat(written)
-        log = _git(self.path, "log", "--reverse", "--format=%cI", f"-S{checkpoint}", "--")
-        return datetime.fromisoformat(log.splitlines()[0]) if log.strip() else None
+        if checkpoint not in self._known:
+            log = _git(self.path, "log", "--reverse", "--format=%cI", f"-S{checkpoint}", "--")
+            if not log.strip():
+                return None
+            self._known[checkpoint] = datetime.fromisoformat(log.splitlines()[0])
+        return self._known[checkpoint]
 
     def may_open(self, split: str, checkpoint: str) -> str:
         """ "" where the split may be judged with the checkpoint, else why not."""

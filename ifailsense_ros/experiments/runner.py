@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -87,8 +88,6 @@ class Runner:
     def state(self, cell: Cell) -> State:
         """Where the cell stands, whether it may be opened included."""
         state = self._place.state(cell)
-        if state.name == DONE and isinstance(cell, TrainingCell):
-            self._choose(cell)
         if isinstance(cell, PredictionCell) and state.name not in (DONE, WAITING):
             trained = self._place.cells[cell.of]
             assert isinstance(trained, TrainingCell)
@@ -98,6 +97,9 @@ class Runner:
         return state
 
     def _choose(self, cell: TrainingCell) -> None:
+        """Write its checkpoint down as one that may see a test split."""
+        if self._place.split != TEST:
+            return
         config = CheckpointConfig.from_json(self._place.checkpoint(cell))
         self._chosen.add(config.model_id, cell.name, config.training_data_hash)
 
@@ -105,6 +107,8 @@ class Runner:
         """Do what is to be done; returns 0, 1 where a cell failed, 130 after Ctrl-C."""
         for number, cell in enumerate(cells, 1):
             state = self.state(cell)
+            if state.name == DONE and isinstance(cell, TrainingCell):
+                self._choose(cell)  # also those taken from elsewhere
             if state.name not in (NOT_RUN, STARTED, FAILED):
                 continue
             left = self.minutes_left(cells[number - 1 :])
@@ -192,7 +196,8 @@ def subprocess_worker(data: Path, out: Path, split: str, opened: Path, workers: 
         process = subprocess.Popen(command)
         while True:
             try:
-                return process.wait()
+                status = process.wait()
+                return INTERRUPTED if status == -signal.SIGINT else status
             except KeyboardInterrupt:
                 # The process got the same signal from the terminal; it saves its state and ends.
                 continue
@@ -234,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results = args.docs / OPENED.parent.name
     chosen = Chosen(results / CHOSEN, uncommitted=args.uncommitted)
-    place = Workplace.of(args.data, args.out, all_cells(RECIPES, args.split), RECIPES)
+    place = Workplace.of(args.data, args.out, all_cells(RECIPES, args.split), RECIPES, args.split)
     worker = subprocess_worker(args.data, args.out, args.split, results / OPENED.name, args.workers)
     runner = Runner(place, chosen, worker)
     try:

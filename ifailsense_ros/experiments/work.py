@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.workers)
     cells = all_cells(RECIPES, args.split)
-    place = Workplace.of(args.data, args.out, cells, RECIPES)
+    place = Workplace.of(args.data, args.out, cells, RECIPES, args.split)
     cell = place.cells[args.cell]
     try:
         if isinstance(cell, DataCell):

@@ -80,8 +80,9 @@ class TrainingSet(ExpertSet):
                 ended = (*episode.keyframes[:-1], replace(episode.keyframes[-1], views=first.views))
                 yield compose(ablation.apply(replace(episode, keyframes=ended)), geometry)
 
-        # Instructions are no part of the features: a model blind to them shares the full ones.
-        shown = ablation.name if ablation.name != "instruction_blind" else "none"
+        # Instructions and labels are no part of the features: such controls share the full ones.
+        same = ablation.name in ("instruction_blind", "shuffled_labels")
+        shown = "none" if same else ablation.name
         shards = [
             (content, partial(montages, number)) for number, content in enumerate(self.shard_hashes)
         ]

@@ -46,6 +46,7 @@ from ifailsense_ros.train.provenance import (
     taken_over,
 )
 from ifailsense_ros.train.recipes import DEFAULT_SEED, RECIPES, Recipe
+from ifailsense_ros.train.shuffled import ShuffledSet
 
 WORDS = (stage1.SUCCESS, stage1.FAIL)
 
@@ -89,7 +90,8 @@ class Run:
             raise ConfigError("--first-stage 2 needs --from-run, whose stage 1 is taken over")
         self.recipe, self.out, self.ablation = recipe, out, ablation
         self.cache = out.parent / "features"
-        self.train_set = TrainingSet(train, "train", recipe.kinds)
+        is_shuffled = ablation.name == "shuffled_labels"
+        self.train_set = (ShuffledSet if is_shuffled else TrainingSet)(train, "train", recipe.kinds)
         self.validation_set = TrainingSet(validation, "validation", recipe.kinds)
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
         self._command = command_of(command)

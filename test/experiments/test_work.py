@@ -1,0 +1,93 @@
+"""The process that does a cell, on a tiny model: from data sets to predictions."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ifailsense_ros.data.build import BuildSettings, build
+from ifailsense_ros.evaluate.predictions import read_predictions
+from ifailsense_ros.experiments import work
+from ifailsense_ros.experiments.cells import HELD_OUT, PredictionCell, all_cells
+from ifailsense_ros.experiments.held_out import SetWithoutPairs, is_held_out
+from ifailsense_ros.experiments.opening import Chosen
+from ifailsense_ros.experiments.runner import Runner
+from ifailsense_ros.experiments.state import Workplace
+from ifailsense_ros.train import compute
+from ifailsense_ros.train.recipes import RECIPES
+
+sys.path.append(str(Path(__file__).parents[1] / "train"))
+from tiny_runs import make_store, short
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """All cells done that a tiny recipe has here, through the functions of the process."""
+    folder = tmp_path_factory.mktemp("work")
+    store = make_store(folder / "data" / "stores" / "all")
+    for name in ("training", "smf"):
+        build(BuildSettings((f"store:{store}",)), folder / "data" / name)
+    recipes = {"sim-tiny": short(RECIPES["sim-tiny"])}
+    place = Workplace.of(folder / "data", folder / "out", all_cells(recipes), recipes)
+    compute.set_up("fp32")
+
+    def worker(cell):
+        if isinstance(cell, PredictionCell):
+            work.judge(place, cell, folder / "opened.csv")
+        else:
+            work.train(place, cell)
+        return 0
+
+    runner = Runner(place, Chosen(folder / "chosen.csv", uncommitted=True), worker, lambda _: None)
+    for pattern in ("sim-tiny/[sbt]*", "head-on-every-layer/smf", "held-out-pairs/smf", "t2/smf"):
+        assert runner.go(runner.selected(pattern)) == 0
+    return place
+
+
+def judged(place, name):
+    return read_predictions(place.predictions(place.cells[name]))
+
+
+@pytest.mark.slow
+def test_a_full_checkpoint_judges_every_pair_with_all_its_heads(place):
+    rows, meta = judged(place, "sim-tiny/smf")
+    assert [p.label for p in rows] == [True, False] * 3
+    assert rows[0].sources == ("fs:1", "fs:2", "fs:3", "vlm")
+    assert meta["command"] == "ifailsense experiments --only sim-tiny/smf"
+    words, meta = judged(place, "sim-tiny/train-words")
+    assert meta["phrasings"] == "shared from training" and len(words) == 6
+    assert (place.out.parent / "opened.csv").read_text().count("sim-tiny@") >= 3
+
+
+@pytest.mark.slow
+def test_the_base_is_asked_for_the_likelier_answer_word(place):
+    rows, meta = judged(place, "sim-tiny/base")
+    assert meta["checkpoint"].endswith("+base")
+    for p in rows:
+        assert p.sources == ("vlm",) and p.outcome != 0 and 0 <= p.p_success <= 1
+
+
+@pytest.mark.slow
+def test_heads_on_every_layer_share_the_vlm(place):
+    rows, _ = judged(place, "head-on-every-layer/smf")
+    full, _ = judged(place, "sim-tiny/smf")
+    assert rows[0].sources == ("fs:0", "fs:1", "fs:2", "fs:3", "vlm")
+    for p, q in zip(rows, full, strict=True):
+        assert p.p_votes[-1] == pytest.approx(q.p_votes[-1], abs=1e-4)  # the VLM is the same
+
+
+@pytest.mark.slow
+def test_fewer_keyframes_come_from_the_same_data(place):
+    _, meta = judged(place, "t2/smf")
+    assert meta["montage"]["num_keyframes"] == 2
+
+
+@pytest.mark.slow
+def test_held_out_pairs_are_drawn_nowhere(place):
+    folder = place.data_folder("training", "train")
+    kept = SetWithoutPairs(folder, "train", ("expert",), HELD_OUT)
+    tasks = {e.task for e in kept.experts}
+    held = {(a, b) for a in tasks for b in tasks if is_held_out(a, b, HELD_OUT)}
+    pairs = [(kept.experts[s.index].task, s.task) for s in kept.pairs() if not s.success]
+    assert pairs and not set(pairs) & held
+    assert judged(place, "held-out-pairs/smf")[0]
