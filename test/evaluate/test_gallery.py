@@ -239,6 +239,17 @@ def test_one_pov_and_fewer_keyframes_are_shown_as_they_were_seen(
     assert sizes[2, 4][0] - sizes[1, 4][0] == cell
 
 
+def test_of_a_control_the_whole_episode_is_shown(
+    judged: tuple[list[Prediction], dict[str, Any]], smf_store: Path, tmp_path: Path
+) -> None:
+    found, meta = judged
+    shown = {**meta["montage"], "num_keyframes": 1}  # what it saw tells nothing
+    control = {**meta, "montage": shown, "ablation": "first_frame_only"}
+    make_gallery(found, control, smf_store, tmp_path, count=1)
+    height, width, _ = cv2.imread(str(tmp_path / "images/001-seen.jpg")).shape
+    assert width > 4 * 84 * 2 and height > 2 * 84 * 2
+
+
 def test_no_mistake_is_said_and_not_drawn(
     judged: tuple[list[Prediction], dict[str, Any]], smf_store: Path, tmp_path: Path
 ) -> None:
