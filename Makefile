@@ -1,6 +1,7 @@
 # make demo   watch the monitor judge twelve recorded episodes over real ROS 2
 # make test   run the tests
 # make data   record the standard simulated data sets into data/ (hours; stop and go on at will)
+# make sim-tiny  the checkpoint of this repository from nothing, into runs/sim-tiny (a working day)
 # make experiments   train and judge everything in docs/results.md, and write it (many hours; likewise)
 #
 # They set up what they need in $(VENV), from pinned versions, and nothing outside of it.
@@ -23,7 +24,7 @@ unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE RMW_IMPLEMENTATION ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-sim data experiments lint format lock colcon clean
+.PHONY: help env demo test test-sim data sim-tiny experiments lint format lock colcon clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -45,6 +46,9 @@ test-sim: env
 data: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
 	@PYTHON=$(RUN) scripts/make_data.sh data
+
+sim-tiny: data
+	@$(RUN) -m ifailsense_ros.cli train --recipe sim-tiny --data data/training --out runs/sim-tiny
 
 experiments: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
