@@ -8,10 +8,11 @@ from ifailsense_ros.core.calibration import reliability
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.verdict import Outcome
 from ifailsense_ros.data.failure_classes import SEMANTIC_FAILURES
-from ifailsense_ros.evaluate.breakdown import ALL_CONTROL, by_class, contrast_name, grouped
+from ifailsense_ros.evaluate.breakdown import by_class, contrast_name, grouped
 from ifailsense_ros.experiments.paper import FIGURE_6
 from ifailsense_ros.experiments.results import Results
-from ifailsense_ros.experiments.sections import recipes_of
+from ifailsense_ros.experiments.sections import FAILURES_PICTURE, recipes_of
+from ifailsense_ros.experiments.trust import CALIBRATION_PICTURE, CONTRAST_PICTURE
 
 # Told apart by lightness as well as by hue, so that grey prints and most eyes can read them.
 COLOURS = ("#1b4f72", "#e59866", "#7fb3d5", "#7b7d7d")
@@ -19,7 +20,7 @@ _NOTHING = "not run"
 
 
 def draw(results: Results, folder: Path) -> None:
-    """Write all pictures into a folder.
+    """Write the pictures that the page shows into a folder.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -30,9 +31,15 @@ def draw(results: Results, folder: Path) -> None:
         raise ConfigError("the report's pictures need matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    _failures(results, folder / "results-failures.png")
-    _contrast(results, folder / "results-contrast.png")
-    _calibration(results, folder / "results-calibration.png")
+    for file, picture in (
+        (FAILURES_PICTURE, _failures),
+        (CONTRAST_PICTURE, _contrast),
+        (CALIBRATION_PICTURE, _calibration),
+    ):
+        if file in results.pictures:
+            picture(results, folder / file)
+        else:  # of another time, and no longer on the page
+            (folder / file).unlink(missing_ok=True)
 
 
 def _axes(width: float, height: float, count: int = 1):
@@ -84,18 +91,18 @@ def _failures(results: Results, path: Path) -> None:
     for recipe in recipes_of(results):
         loaded = results.get(f"{recipe}/failures")
         found[recipe] = {} if loaded is None else by_class(loaded.rows)
-    groups = list(next((f for f in found.values() if f), {})) or [ALL_CONTROL]
+    groups = list(next(f for f in found.values() if f))
     series = {}
     for recipe, classes in found.items():
         said = "SMF alone" if recipe.endswith("smf") else "SMF and unfinished episodes"
         series[f"{recipe}: trained on {said}"] = [classes.get(g) for g in groups]
     _bars(above, groups, series, "failure_recall")
-    width = 0.8 / max(1, len(series))
+    width, alarms = 0.8 / len(series), "false alarms on the twins"
     for n, classes in enumerate(series.values()):
         for place, one in enumerate(classes):
             if one is not None and one["false_alarms"] is not None:
                 x = place + (n - (len(series) - 1) / 2) * width
-                said = "false alarms on the twins" if n == place == 0 else None
+                said, alarms = alarms, None  # one entry in the legend
                 above.plot(
                     [x - width * 0.4, x + width * 0.4],
                     [one["false_alarms"]] * 2,
@@ -108,7 +115,7 @@ def _failures(results: Results, path: Path) -> None:
         color="#444444",
         ls=":",
         lw=1,
-        label="paper, on AHA (another data set)",
+        label="paper, all classes, on AHA (another data set)",
     )
     named = [f"{g} (semantic)" if g in SEMANTIC_FAILURES else g for g in groups]
     labels = [g.replace("_", "\n").replace(" ", "\n") for g in named]
@@ -130,7 +137,7 @@ def _contrast(results: Results, path: Path) -> None:
                 loaded = results.get(f"{recipe}{tail}/smf")
                 if loaded is not None:
                     found[f"{recipe}, {said}"] = grouped(loaded.rows, key)
-        groups = sorted({g for one in found.values() for g in one}) or [_NOTHING]
+        groups = sorted({g for one in found.values() for g in one})
         series = {label: [one.get(g) for g in groups] for label, one in found.items()}
         _bars(axis, groups, series, "accuracy")
         axis.set_xticks(
@@ -139,10 +146,8 @@ def _contrast(results: Results, path: Path) -> None:
         axis.axhline(0.9, color="#444444", ls=":", lw=1)
         axis.set_title(title, fontsize=10)
         axis.set_ylabel("accuracy (95 % interval)")
-    if left.get_legend_handles_labels()[0]:
-        figure.legend(
-            *left.get_legend_handles_labels(), loc="outside lower center", ncol=4, frameon=False
-        )
+    labels = left.get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncol=4, frameon=False)
     _save(figure, path)
 
 

@@ -63,7 +63,9 @@ class Chosen:
             log = _git(self.path, "log", "--reverse", "--format=%cI", f"-S{checkpoint}", "--")
             if not log.strip():
                 return None
-            self._known[checkpoint] = datetime.fromisoformat(log.splitlines()[0])
+            # Python 3.10 does not know Z.
+            stamp = log.splitlines()[0].replace("Z", "+00:00")
+            self._known[checkpoint] = datetime.fromisoformat(stamp)
         return self._known[checkpoint]
 
     def may_open(self, split: str, checkpoint: str) -> str:

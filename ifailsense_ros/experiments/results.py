@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -48,6 +48,7 @@ class Results:
         split: that figures are about.
         refused: cell -> why its file is not used, as far as it was asked for.
         used: the files that were.
+        pictures: files of the pictures that there is something to draw for.
     """
 
     place: Workplace
@@ -55,6 +56,7 @@ class Results:
     split: str
     refused: dict[str, str] = field(default_factory=dict)
     used: dict[str, Loaded] = field(default_factory=dict)
+    pictures: set[str] = field(default_factory=set)
 
     def get(self, name: str) -> Loaded | None:
         """A cell's predictions; None where there are none, or they break a rule."""
@@ -72,6 +74,13 @@ class Results:
             return None
         self.used[name] = Loaded(name, rows, meta)
         return self.used[name]
+
+    def picture(self, said: str, file: str, cells: Iterable[str]) -> list[str]:
+        """A line that shows a picture, if one of its cells has predictions; else nothing."""
+        if all(self.get(name) is None for name in cells):
+            return []
+        self.pictures.add(file)
+        return [f"![{said}](img/{file})", ""]
 
     def why_not(self, name: str) -> str:
         """What stands in a table instead of a figure."""

@@ -77,7 +77,7 @@ class Runner:
             # A data set that only one cell wants is made when that cell is to be run.
             wanted = {n for n, c in cells.items() if isinstance(c, (TrainingCell, PredictionCell))}
         else:
-            wanted = set(fnmatch.filter(cells, pattern))
+            wanted = {n for p in pattern.split(",") for n in fnmatch.filter(cells, p.strip())}
         if not wanted:
             raise ConfigError(f"--only {pattern}: no such cell; see --list")
         for name in reversed(list(cells)):  # every cell comes behind those that it needs
@@ -214,7 +214,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of `make data`")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--only", metavar="GLOB", help="cells whose name fits, and what they need")
+    parser.add_argument(
+        "--only", metavar="GLOB[,GLOB]", help="cells whose name fits, and what they need"
+    )
     parser.add_argument("--list", action="store_true", help="cells with state and cost")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument("--report", action="store_true", help="only write the report")

@@ -30,6 +30,7 @@ from ifailsense_ros.experiments.results import (
 )
 
 POVS = ((1, "-1pov"), (2, ""))
+FAILURES_PICTURE = "results-failures.png"
 RECIPES = ("sim-tiny", "sim-tiny-smf")
 
 
@@ -130,7 +131,11 @@ def _words(results: Results) -> list[str]:
 
 def figure_6(results: Results) -> list[str]:
     """Detection of each class of failure, and false alarms on the twins."""
-    out = ["![Detection of each class of failure, and false alarms](img/results-failures.png)", ""]
+    out = results.picture(
+        "Detection of each class of failure, and false alarms",
+        FAILURES_PICTURE,
+        (f"{recipe}/failures" for recipe in recipes_of(results)),
+    )
     for recipe in recipes_of(results):
         for pov, tail in POVS:
             name = f"{recipe}{tail}/failures"

@@ -24,13 +24,15 @@ from ifailsense_ros.experiments.results import HEADS, Loaded, Results, line, rat
 from ifailsense_ros.experiments.sections import POVS, recipes_of
 from ifailsense_ros.experiments.state import write_json
 
+CONTRAST_PICTURE, CALIBRATION_PICTURE = "results-contrast.png", "results-calibration.png"
 RATES = (0.02, 0.05, 0.10)
 """Accepted error rates whose promises are tried."""
 
 
 def kinds_of_pairs(results: Results) -> list[str]:
     """Accuracy by category, by contrast, by phrasing."""
-    out = ["![Accuracy by contrast and category](img/results-contrast.png)", ""]
+    cells = (f"{recipe}{tail}/smf" for recipe in recipes_of(results) for _, tail in POVS)
+    out = results.picture("Accuracy by contrast and category", CONTRAST_PICTURE, cells)
     for recipe in recipes_of(results):
         for pov, tail in POVS:
             name = f"{recipe}{tail}/smf"
@@ -134,7 +136,8 @@ def seen_pairs(results: Results) -> set[tuple[str, str]] | None:
 
 def calibration(results: Results) -> list[str]:
     """Reliability of p_success, and what promised error rates cost and keep."""
-    out = ["![Calibration curve](img/results-calibration.png)", ""]
+    cells = (f"sim-tiny{tail}/{what}" for _, tail in POVS for what in ("smf", "failures", "unseen"))
+    out = results.picture("Calibration curve", CALIBRATION_PICTURE, cells)
     for pov, tail in POVS:
         out += [f"**sim-tiny, {pov} PoV**", ""]
         rows = []
