@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
-from ifailsense_ros.data.records import UNFINISHED
+from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.train.log import read_log
 from ifailsense_ros.train.recipes import Recipe
 
@@ -93,8 +93,8 @@ def _how_made(story: Story) -> list[str]:
     return [
         f"- command: `{story.command}`",
         f"- program: {story.program}; {story.precision}",
-        f"- training data: {data['train']} episodes, sha256 `{data['hash']}`",
-        f"- validation data: {data['validation']} episodes, sha256 `{data['validation_hash']}`",
+        f"- training data: {_episodes(data, 'train')}, sha256 `{data['hash']}`",
+        f"- validation data: {_episodes(data, 'validation')}, sha256 `{data['validation_hash']}`",
         f"- base: {base}",
         *(
             [f"- {taken['part']} from another run, training data `{taken['data_hash']}`"]
@@ -102,6 +102,11 @@ def _how_made(story: Story) -> list[str]:
             else []
         ),
     ]
+
+
+def _episodes(data: Mapping[str, Any], split: str) -> str:
+    more = data[f"{split}_unfinished"]
+    return f"{data[split]} episodes" + (f" and {more} in which nothing came true" if more else "")
 
 
 def _table_of_stages(story: Story, *, timed: bool = True) -> list[str]:
@@ -260,7 +265,8 @@ def _body(story: Story, encoder_is_ours: bool) -> Iterator[str]:
             yield f"| {category} | {value:.4f} | {len(story.tasks.get(category, ()))} |"
     yield ""
     yield (
-        f"{data['validation']} episodes, each with a right and a wrong instruction. These figures "
+        f"{_episodes(data, 'validation')}: each episode with a right and a wrong instruction, and "
+        "those in which nothing came true with the instruction they did not fulfil. These figures "
         "chose the weights, so they flatter; a test set is for figures to quote."
     )
     yield from ("", "## Limits", "")
@@ -283,10 +289,10 @@ def _body(story: Story, encoder_is_ours: bool) -> Iterator[str]:
 
 
 def _failures_of_control(recipe: Recipe) -> str:
-    if UNFINISHED in recipe.kinds:
+    if set(recipe.kinds) - {EXPERT}:
         return (
-            "Episodes that stop before anything came true were failures too; no other failure of "
-            "control (a drop, a missed grasp) was trained on."
+            "Episodes in which nothing came true (stopped too early, or taken back) were failures "
+            "too; no other failure of control (a drop, a missed grasp) was trained on."
         )
     return "No failure of control (a drop, a missed grasp) was trained on."
 

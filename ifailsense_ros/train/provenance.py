@@ -93,7 +93,11 @@ def command_of(argv: Sequence[str] | None) -> str:
     """The command line, without the folders of the machine that it ran on."""
     if argv is None:
         return "ifailsense_ros.train.run.Run(...).go()"
-    words = [Path(word).name if word.startswith(("/", "~", "..")) else word for word in argv]
+    pieces = [word.rpartition("=") for word in argv]  # --out=FOLDER is one word
+    words = [
+        f"{option}{equals}{Path(value).name if value.startswith(('/', '~', '..')) else value}"
+        for option, equals, value in pieces
+    ]
     return shlex.join(["ifailsense", "train", *words])
 
 

@@ -118,8 +118,8 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         figures: dict[str, Any] = {
             "data": {
-                "train": len(self.train_set),
-                "validation": len(self.validation_set),
+                **_counts("train", self.train_set),
+                **_counts("validation", self.validation_set),
                 "hash": self.train_set.hash,
                 "validation_hash": self.validation_set.hash,
             }
@@ -255,7 +255,8 @@ class Run:
         )
         chosen = stage2.training_samples(self.train_set, settings)
         train, validation = (
-            collector.collect(which, rows, data.hash)
+            # Other kinds of episodes give the same rows other numbers.
+            collector.collect(which, rows, f"{data.hash} {' '.join(self.recipe.kinds)}")
             for which, rows, data in zip(
                 (chosen, samples), features, (self.train_set, self.validation_set), strict=True
             )
@@ -300,6 +301,11 @@ class Run:
             self._trail.made_from = bases.identity(base)
         base.model.to(compute.accelerator().device)
         return base
+
+
+def _counts(name: str, data: TrainingSet) -> dict[str, int]:
+    unfinished = sum(e.unfinished for e in data.experts)
+    return {name: len(data) - unfinished, f"{name}_unfinished": unfinished}
 
 
 def _run_of(args: argparse.Namespace, argv: Sequence[str]) -> Run:

@@ -59,13 +59,14 @@ def train_stage1(
         features: (len(train), n_img, d_vision) float16 of the frozen tower.
         probe: measures the answers on validation pairs.
         schedule: one of the settings' schedules. An epoch is as many samples as the set gives, each
-            episode once with each label; they are drawn at random, though.
+            expert once with each label; they are drawn at random, though.
         prompt: the checkpoint's template.
         folder: state and log of this stage.
     """
 
+    experts = sum(not e.unfinished for e in train.experts)
     schedule = schedule.in_steps(
-        2 * len(train), 2 * settings.sampling.pictures, accelerator().num_processes
+        2 * experts, 2 * settings.sampling.pictures, accelerator().num_processes
     )
 
     def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
