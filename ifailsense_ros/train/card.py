@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,8 @@ def _calibration(config: CheckpointConfig) -> list[str]:
         return [*lines, "- no guard against pictures unlike those of training"]
     return [
         *lines,
-        f"- guard: farther than {c.guard.threshold:.3g} from {c.guard.montages} training montages "
-        f"is unlike them all; {c.guard.rate:.1%} of montages like these may be",
+        f"- guard: a montage farther than {c.guard.threshold:.3g} from {c.guard.montages} training "
+        f"montages is answered UNKNOWN; of those like them, {c.guard.rate:.1%} may be",
     ]
 
 
@@ -264,16 +264,17 @@ def _body(story: Story, encoder_is_ours: bool) -> Iterator[str]:
         for category, value in vote.items():
             yield f"| {category} | {value:.4f} | {len(story.tasks.get(category, ()))} |"
     yield ""
+    nothing = " (where nothing came true: with the one that was not fulfilled)"
     yield (
-        f"{_episodes(data, 'validation')}: each episode with a right and a wrong instruction, and "
-        "those in which nothing came true with the instruction they did not fulfil. These figures "
-        "chose the weights, so they flatter; a test set is for figures to quote."
+        f"{_episodes(data, 'validation')}: each with a right and a wrong instruction"
+        f"{nothing if data['validation_unfinished'] else ''}. These figures chose the weights, so "
+        "they flatter; a test set is for figures to quote."
     )
     yield from ("", "## Limits", "")
     yield (
         "- It knows the tasks, cameras, robot and look of its training data "
-        f"({sum(map(len, story.tasks.values()))} tasks in {len(story.tasks)} categories), and "
-        "nothing says what it does elsewhere. Measure it on your own recordings first."
+        f"({sum(map(len, story.tasks.values()))} tasks: {_named(story.tasks)}), and nothing says "
+        "what it does elsewhere. Measure it on your own recordings first."
     )
     yield (
         "- Wrong instructions in training were other tasks of the same category that were feasible "
@@ -295,6 +296,10 @@ def _failures_of_control(recipe: Recipe) -> str:
             "too; no other failure of control (a drop, a missed grasp) was trained on."
         )
     return "No failure of control (a drop, a missed grasp) was trained on."
+
+
+def _named(categories: Iterable[str]) -> str:
+    return ", ".join(sorted(c.replace("_", "/") for c in categories))
 
 
 def _views(num_pov: int) -> str:

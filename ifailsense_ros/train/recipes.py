@@ -109,7 +109,7 @@ class Stage2:
         vote_weights: omega_k of the blocks; None: 1 each.
         weight_vlm: omega_vlm.
         sampling: montages whose hidden states are computed once, each with a right and a wrong
-            instruction.
+            instruction; with 0 pictures, all of the data set.
         batch: samples a step.
     """
 
@@ -323,6 +323,7 @@ RELEASE = Recipe(
         ),
         layers=RELEASE_RULE,
         head=FSHeadSettings(widths=(1024, 256), pooling_heads=4, dropout=0.5),
+        sampling=Sampling(pictures=0),
         batch=4,
     ),
     # They squash the whole montage to the base's square picture.

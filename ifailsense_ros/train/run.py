@@ -148,7 +148,7 @@ class Run:
                 figures,
             )
             story = Story(
-                self.recipe,
+                replace(self.recipe, base=config.base.hub),
                 config,
                 figures,
                 command=self._command,

@@ -65,7 +65,9 @@ def fresh_blocks(settings: Stage2, count: int, width: int) -> FSBlocks:
 
 
 def training_samples(train: TrainingSet, settings: Stage2) -> list[Sample]:
-    """Random montages of the set, each with g* and with a wrong instruction."""
+    """Random montages of the set, each with g* and with a wrong instruction; or all of them."""
+    if not settings.sampling.pictures:
+        return train.pairs()
     rng = np.random.default_rng((settings.schedule.seed, 2))
     samples = []
     for drawn in train.draw(rng, settings.sampling):

@@ -13,8 +13,10 @@ from ifailsense_ros.data.episode_store import shard_path, write_shard
 from ifailsense_ros.data.experts import ExpertSet, episode_of
 from ifailsense_ros.evaluate.predictions import predict
 from ifailsense_ros.model.detector import load_detector
-from ifailsense_ros.train.recipes import PAPER, RECIPES, RELEASE, SIM_TINY
+from ifailsense_ros.train.dataset import TrainingSet
+from ifailsense_ros.train.recipes import PAPER, RECIPES, RELEASE, SIM_TINY, SIM_TINY_SMF
 from ifailsense_ros.train.run import Run, main
+from ifailsense_ros.train.stage2 import training_samples
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +216,14 @@ def test_wrong_tasks_leave_out_what_came_true_what_was_infeasible_and_other_cate
     changed = replace(changed, feasible=(*changed.feasible, "lift_pink_block"))
     write_shard(shard_path(tmp_path, "train", 0, 3), [changed, other, row("train", 2)], {})
     assert ExpertSet(tmp_path, "train").experts[0].wrong_tasks == ("lift_pink_block",)
+
+
+def test_stage_2_of_the_release_learns_from_the_whole_data_set_and_ours_from_a_draw(store):
+    train = TrainingSet(store, "train")
+    whole = training_samples(train, RELEASE.stage2)
+    assert whole == train.pairs()
+    assert sorted(s.index for s in whole) == sorted([*range(12)] * 2)
+    assert len(training_samples(train, SIM_TINY_SMF.stage2)) == 4000
 
 
 def test_stored_episode_becomes_an_episode_with_one_or_two_pov():
