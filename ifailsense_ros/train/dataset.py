@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ifailsense_ros.data.experts import ExpertSet, episode_of, with_keyframes
 from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.data.smf import ExpertEpisode, draw_negative_task
 from ifailsense_ros.train.features import cached_features
-from ifailsense_ros.train.recipes import TAKEN_BACK, Questions, Sampling
+from ifailsense_ros.train.recipes import Questions, Sampling
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,12 @@ class Drawn:
 
 
 class TrainingSet(ExpertSet):
-    """An `ExpertSet` with random draws and cached features.
-
-    Args:
-        kinds: as there, and `TAKEN_BACK`: after all others, each expert once more with its first
-            keyframe in place of its last.
-    """
+    """An `ExpertSet` with random draws and cached features."""
 
     def __init__(self, folder: Path, split: str, kinds: Sequence[str] = (EXPERT,)) -> None:
-        super().__init__(folder, split, tuple(k for k in kinds if k != TAKEN_BACK))
+        super().__init__(folder, split, kinds)
         self._done = [e for e in self.experts if not e.unfinished]
         self._unfinished = [e for e in self.experts if e.unfinished]
-        self._taken_back: list[ExpertEpisode] = []
-        if TAKEN_BACK in kinds:
-            numbered = enumerate(self._done, start=len(self.experts))
-            self._taken_back = [taken_back(expert, index) for index, expert in numbered]
-            self.experts = [*self.experts, *self._taken_back]
 
     def features(
         self,
@@ -71,47 +61,26 @@ class TrainingSet(ExpertSet):
                 episode = with_keyframes(episode_of(row, full.num_pov), full.num_keyframes)
                 yield compose(ablation.apply(episode), geometry)
 
-        def montages_taken_back(number: int) -> Iterator[np.ndarray]:
-            for index, row in self.rows_of(number):
-                if self.experts[index].unfinished:
-                    continue
-                episode = with_keyframes(episode_of(row, full.num_pov), full.num_keyframes)
-                first = episode.keyframes[0]
-                ended = (*episode.keyframes[:-1], replace(episode.keyframes[-1], views=first.views))
-                yield compose(ablation.apply(replace(episode, keyframes=ended)), geometry)
-
         # Instructions and labels are no part of the features: such controls share the full ones.
         same = ablation.name in ("instruction_blind", "shuffled_labels")
         shown = "none" if same else ablation.name
         shards = [
             (content, partial(montages, number)) for number, content in enumerate(self.shard_hashes)
         ]
-        if self._taken_back:
-            shards += [
-                (f"{content} {TAKEN_BACK}", partial(montages_taken_back, number))
-                for number, content in enumerate(self.shard_hashes)
-                if self._has_experts(number)
-            ]
         key = {"geometry": asdict(full), "shown": shown}
         return cached_features(model, processor, shards, key, cache)
 
     def draw(self, rng: np.random.Generator, sampling: Sampling) -> list[Drawn]:
         """`sampling.pictures` pairs of a right and a wrong sentence, any phrasing of the set.
 
-        A pair is one expert with both, or, with probability `sampling.unfinished` (and
-        `sampling.taken_back` of the others), an expert with its right sentence and an unfinished
-        (taken back) episode with the sentence of what it did not finish.
+        A pair is one expert with both, or, with probability `sampling.unfinished`, an expert with
+        its right sentence and an unfinished episode with the sentence of what it did not finish.
         """
         drawn = []
         for expert in self._chosen(self._done, rng, sampling, sampling.pictures):
             right = (self.phrasings.draw(expert.task, rng),)
-            pool: list[ExpertEpisode] = []
             if self._unfinished and rng.random() < sampling.unfinished:
-                pool = self._unfinished
-            elif sampling.taken_back and rng.random() < sampling.taken_back:
-                pool = self._taken_back
-            if pool:
-                (other,) = self._chosen(pool, rng, sampling, 1)
+                (other,) = self._chosen(self._unfinished, rng, sampling, 1)
                 drawn.append(Drawn(expert.index, right, ()))
                 drawn.append(Drawn(other.index, (), (self._not_finished(other, rng),)))
             else:
@@ -124,17 +93,13 @@ class TrainingSet(ExpertSet):
     ) -> list[Drawn]:
         """`sampling.pictures` episodes with several sentences each.
 
-        Experts come with `questions.right` and `questions.wrong` sentences; unfinished ones (a
-        share `sampling.unfinished` of the episodes) and those taken back (`sampling.taken_back` of
-        the others) with `questions.unfinished` wrong ones.
+        Experts come with `questions.right` and `questions.wrong` sentences, unfinished ones (a
+        share `sampling.unfinished` of the episodes) with `questions.unfinished` wrong ones.
         """
         unfinished = rng.random(sampling.pictures) < sampling.unfinished
         count = int(unfinished.sum()) if self._unfinished else 0
-        back = 0
-        if self._taken_back and sampling.taken_back:
-            back = int(rng.binomial(sampling.pictures - count, sampling.taken_back))
         drawn = []
-        for expert in self._chosen(self._done, rng, sampling, sampling.pictures - count - back):
+        for expert in self._chosen(self._done, rng, sampling, sampling.pictures - count):
             texts = self.phrasings.by_task[expert.task]
             order = rng.permutation(len(texts))[: questions.right]
             wrong = [
@@ -148,11 +113,7 @@ class TrainingSet(ExpertSet):
                     tuple(self.phrasings.draw(task, rng) for task in wrong),
                 )
             )
-        nothing_done = [
-            *self._chosen(self._unfinished, rng, sampling, count),
-            *self._chosen(self._taken_back, rng, sampling, back),
-        ]
-        for episode in nothing_done:
+        for episode in self._chosen(self._unfinished, rng, sampling, count):
             wrong_texts = (self._not_finished(episode, rng) for _ in range(questions.unfinished))
             drawn.append(Drawn(episode.index, (), tuple(wrong_texts)))
         return drawn
@@ -172,27 +133,6 @@ class TrainingSet(ExpertSet):
             weight /= weight.sum()
         return [episodes[int(i)] for i in rng.choice(len(episodes), size=count, p=weight)]
 
-    def _has_experts(self, number: int) -> bool:
-        first = self._first[number]
-        return any(
-            not e.unfinished for e in self.experts[first : first + len(self._numbers[number])]
-        )
-
     def _not_finished(self, episode: ExpertEpisode, rng: np.random.Generator) -> str:
         """A sentence of the task that an unfinished episode was about."""
         return self.phrasings.draw(draw_negative_task(episode, self.categories, rng, 1.0), rng)
-
-
-def taken_back(expert: ExpertEpisode, index: int) -> ExpertEpisode:
-    """The expert's episode with what it did taken back, as row `index`: nothing came true."""
-    return replace(
-        expert,
-        index=index,
-        task="",
-        instruction="",
-        negative_task=expert.task,
-        negative_instruction=expert.instruction,
-        contrast=(),
-        wrong_tasks=(expert.task, *(expert.wrong_tasks or ())),
-        unfinished=True,
-    )

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field, replace
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry
-from ifailsense_ros.data.records import EXPERT, UNFINISHED
+from ifailsense_ros.data import records
+from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.model.vlm import LORA_TARGETS
 from ifailsense_ros.train.loop import Schedule
 
 DEFAULT_SEED = 42
 EVEN, RELEASE_RULE = "even", "release"
-
-
-TAKEN_BACK = "taken_back"
-"""A kind of episode made in training: an expert that ends as it began."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,11 @@ class Sampling:
         category_weights: how often a category is drawn, relative to its share; 1 where not named.
         unfinished: share of negatives that are an unfinished episode with its own instruction (of
             packed rows: share of the episodes), where the data set has such.
-        taken_back: of the others, share that is an expert with its first keyframe in place of its
-            last: the hand went all its way, and everything is as it was.
     """
 
     pictures: int = 16
     hard: float = 0.5
     unfinished: float = 0.0
-    taken_back: float = 0.0
     category_weights: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -197,10 +191,9 @@ class Recipe:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of episodes it learns from."""
-        samplings = [s.sampling for s in (*self.stage0, self.stage1, self.stage2)]
-        unfinished = (UNFINISHED,) if any(s.unfinished for s in samplings) else ()
-        taken_back = (TAKEN_BACK,) if any(s.taken_back for s in samplings) else ()
-        return (EXPERT, *unfinished, *taken_back)
+        stages = (*self.stage0, self.stage1, self.stage2)
+        wanted = any(s.sampling.unfinished for s in stages)
+        return (EXPERT, records.UNFINISHED) if wanted else (EXPERT,)
 
 
 # Patterns on the language model: plain names would wrap the vision tower's projections as well.
@@ -210,6 +203,9 @@ QUERY_KEY_VALUE = LORA_TARGETS
 # Colours and verbs are learned first; left and right, in two categories, take longest.
 LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
 ARRIVALS = {"rotating": 2.0, "pushing": 1.5, "placing": 2.5, "lighting": 1.5}
+# Much of what it learns from has nothing done in it: what was wanted must be seen to have come
+# true, and not only to have been attempted.
+UNFINISHED = 0.5
 
 SIM_TINY_SMF = Recipe(
     name="sim-tiny-smf",
@@ -242,47 +238,35 @@ SIM_TINY_SMF = Recipe(
 )
 
 
-def _with_nothing_done(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with episodes in which nothing was done, from the second phase of stage 0 on.
+def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with unfinished episodes from the second phase of stage 0 on."""
 
-    What was wanted must be seen to have come true, and not only to have been attempted. All of them
-    are made of experts' pictures in another order; no failure is among them.
-    """
+    def taught(sampling: Sampling) -> Sampling:
+        return replace(sampling, unfinished=UNFINISHED)
+
     first, second, last = recipe.stage0
     # As many answers are yes as no: what is unfinished adds to the latter.
-    phases = (
-        (second.schedule, Questions(4, 3, 2), {"unfinished": 0.35}, LEFT_RIGHT),
-        (
-            Schedule(steps=500, lr=5e-4, warmup=20, eval_every=125, seed=43),
-            Questions(5, 2, 3),
-            {"unfinished": 0.5},
-            ARRIVALS,
-        ),
-        (
-            Schedule(steps=400, lr=4e-4, warmup=20, eval_every=100, seed=44),
-            Questions(5, 2, 3),
-            {"unfinished": 0.3, "taken_back": 0.35},
-            ARRIVALS,
-        ),
-    )
-    rest = {"unfinished": 0.25, "taken_back": 0.2}
+    second = replace(second, packed=Questions(right=4, wrong=3, unfinished=2))
     return replace(
         recipe,
         name=name,
         stage0=(
             first,
-            *(
-                Stage0(schedule, Sampling(hard=0.8, category_weights=weights, **shares), questions)
-                for schedule, questions, shares, weights in phases
+            replace(second, sampling=replace(second.sampling, unfinished=0.35)),
+            # Whether a block that was carried off really arrived is seen last of all.
+            Stage0(
+                Schedule(steps=500, lr=5e-4, warmup=20, eval_every=125, seed=43),
+                Sampling(hard=0.8, unfinished=UNFINISHED, category_weights=ARRIVALS),
+                packed=Questions(right=5, wrong=2, unfinished=3),
             ),
-            replace(last, sampling=replace(last.sampling, **rest)),
+            replace(last, sampling=taught(last.sampling)),
         ),
-        stage1=replace(recipe.stage1, sampling=replace(recipe.stage1.sampling, **rest)),
-        stage2=replace(recipe.stage2, sampling=replace(recipe.stage2.sampling, **rest)),
+        stage1=replace(recipe.stage1, sampling=taught(recipe.stage1.sampling)),
+        stage2=replace(recipe.stage2, sampling=taught(recipe.stage2.sampling)),
     )
 
 
-SIM_TINY = _with_nothing_done(SIM_TINY_SMF, "sim-tiny")
+SIM_TINY = _with_unfinished(SIM_TINY_SMF, "sim-tiny")
 
 # What the authors released in code and files: for a 3B base and one GPU.
 RELEASE = Recipe(
