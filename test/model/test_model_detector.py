@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,22 @@ def test_batch_equals_singles(detector):
         assert [v.value for v in judgement.votes] == [v.value for v in single.votes]
         assert _p(judgement) == pytest.approx(_p(single), abs=1e-5)
     assert detector.judge_batch([]) == []
+
+
+def test_questions_about_the_same_keyframes_share_the_vision_tower(detector, monkeypatch):
+    real, looked_at = detector_module.vision_features, []
+
+    def counted(model, pixel_values):
+        looked_at.append(len(pixel_values))
+        return real(model, pixel_values)
+
+    monkeypatch.setattr(detector_module, "vision_features", counted)
+    one, other = make_episode(seed=1), make_episode(seed=2)
+    asked = [one, other, replace(one, instruction="open the drawer")]
+    together = detector.judge_batch(asked)
+    assert looked_at == [2]
+    for episode, judgement in zip(asked, together, strict=True):
+        assert _p(judgement) == pytest.approx(_p(detector.judge(episode)), abs=1e-5)
 
 
 @pytest.mark.parametrize(
