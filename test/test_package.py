@@ -58,7 +58,13 @@ ROSDEP_KEY = {
     "yaml": "python3-yaml",
 }
 PIP_NAME = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
-EXTRA_OF = {"data": "train", "evaluate": "train", "sim": "sim", "train": "train"}
+EXTRA_OF = {
+    "data": "train",
+    "evaluate": "train",
+    "experiments": "train",
+    "sim": "sim",
+    "train": "train",
+}
 """Packages of ours that may import what only an extra installs."""
 
 

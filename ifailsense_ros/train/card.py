@@ -292,8 +292,8 @@ def _body(story: Story, encoder_is_ours: bool) -> Iterator[str]:
 def _failures_of_control(recipe: Recipe) -> str:
     if set(recipe.kinds) - {EXPERT}:
         return (
-            "Episodes in which nothing came true (stopped too early, or taken back) were failures "
-            "too; no other failure of control (a drop, a missed grasp) was trained on."
+            "Episodes that stop before anything came true were failures too; no other failure of "
+            "control (a drop, a missed grasp) was trained on."
         )
     return "No failure of control (a drop, a missed grasp) was trained on."
 
