@@ -193,14 +193,30 @@ def subprocess_worker(data: Path, out: Path, split: str, opened: Path, workers: 
         command = [sys.executable, "-m", "ifailsense_ros.experiments.work", "--cell", cell.name]
         command += ["--data", str(data), "--out", str(out), "--split", split]
         command += ["--opened", str(opened), "--workers", str(workers)]
-        process = subprocess.Popen(command)
-        while True:
-            try:
-                status = process.wait()
-                return INTERRUPTED if status == -signal.SIGINT else status
-            except KeyboardInterrupt:
-                # The process got the same signal from the terminal; it saves its state and ends.
-                continue
+        running: list[subprocess.Popen] = []
+        stopped = []
+
+        def stop(*_: object) -> None:
+            stopped.append(True)
+            for process in running:
+                process.send_signal(signal.SIGINT)
+
+        # Whoever ends this program by its id wants the cell to stop as well, and not to lose it.
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            process = subprocess.Popen(command)
+            running.append(process)
+            if stopped:
+                stop()
+            while True:
+                try:
+                    status = process.wait()
+                    return INTERRUPTED if status == -signal.SIGINT else status
+                except KeyboardInterrupt:
+                    # The process got it from the terminal, too; it saves its state and ends.
+                    continue
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return work
 

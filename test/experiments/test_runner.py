@@ -1,5 +1,6 @@
 import csv
 import json
+import signal
 import subprocess
 
 import pytest
@@ -8,7 +9,7 @@ from made_up import checkpoint_config, data_set
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.experiments.cells import PredictionCell, TrainingCell
 from ifailsense_ros.experiments.opening import Chosen
-from ifailsense_ros.experiments.runner import INTERRUPTED, Runner
+from ifailsense_ros.experiments.runner import INTERRUPTED, Runner, subprocess_worker
 from ifailsense_ros.experiments.state import CLOSED, DONE, FAILED, NOT_RUN, STARTED, WAITING
 
 
@@ -160,3 +161,19 @@ def test_records_say_what_happened(runner, place):
     cell = place.cells["sim-tiny/smf"]
     record = json.loads((place.folder(cell) / "record.json").read_text())
     assert (record["cell"], record["state"]) == ("sim-tiny/smf", "done")
+
+
+def test_a_runner_that_is_told_to_end_lets_its_cell_save_itself(tmp_path, monkeypatch):
+    # A stand-in for the process of a cell: it ends the runner, and waits for its own signal.
+    child = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(130))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "signal.pause()\n"
+    )
+    started = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command: started([command[0], "-c", child]))
+    work = subprocess_worker(tmp_path, tmp_path, "test", tmp_path / "opened.csv", 1)
+    before = signal.getsignal(signal.SIGTERM)
+    assert work(TrainingCell("train/x", "sim-tiny")) == INTERRUPTED
+    assert signal.getsignal(signal.SIGTERM) == before
