@@ -20,9 +20,10 @@ import torch
 from peft import PeftModel
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.core.errors import ConfigError, DataError, IFailSenseError
 from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data.ablation import Ablation
+from ifailsense_ros.data.records import UNFINISHED
 from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.tiny import build_tiny, save_tiny
@@ -93,6 +94,11 @@ class Run:
         is_shuffled = ablation.name == "shuffled_labels"
         self.train_set = (ShuffledSet if is_shuffled else TrainingSet)(train, "train", recipe.kinds)
         self.validation_set = TrainingSet(validation, "validation", recipe.kinds)
+        if UNFINISHED in recipe.kinds and not any(e.unfinished for e in self.train_set.experts):
+            raise DataError(
+                f"{train}: recipe {recipe.name} learns from unfinished episodes as well, and there "
+                f"are none; add them (docs/datasets.md), or take recipe {recipe.name}-smf"
+            )
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
         self._command = command_of(command)
         common = {

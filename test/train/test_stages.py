@@ -55,7 +55,7 @@ def test_the_command_makes_a_checkpoint_that_judges(made, store):
     assert {"data", "stage0", "base", "stage1", "stage2"} <= set(figures)
     detector, predictions = judged(made / "checkpoint", store)
     config = detector.config
-    assert config.training_data_hash == ExpertSet(store, "train").hash
+    assert config.training_data_hash == ExpertSet(store, "train", SIM_TINY.kinds).hash
     assert config.metrics == figures
     assert [p.label for p in predictions] == [True, False] * 3
     assert predictions[0].sources == ("fs:1", "fs:3", "vlm")
@@ -177,6 +177,14 @@ def test_a_mistake_is_one_line(store, made, tmp_path, monkeypatch, capsys, argum
     assert command(store, tmp_path / "run", *arguments) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("ifailsense train")]
     assert said in line
+
+
+def test_a_recipe_with_unfinished_episodes_wants_them(tmp_path, monkeypatch, capsys):
+    for split in ("train", "validation"):
+        write_shard(shard_path(tmp_path, split, 0, 4), [row(split, i) for i in range(4)], {})
+    monkeypatch.setitem(RECIPES, "sim-tiny", short(SIM_TINY))
+    assert command(tmp_path, tmp_path / "run") == 2
+    assert "take recipe sim-tiny-smf" in capsys.readouterr().err
 
 
 def test_the_data_must_be_named(tmp_path, capsys):

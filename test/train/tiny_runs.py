@@ -11,6 +11,7 @@ import numpy as np
 
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.data.episode_store import EpisodeRow, shard_path, write_shard
+from ifailsense_ros.data.records import UNFINISHED
 from ifailsense_ros.train.recipes import Geometry, Recipe, Sampling
 
 sys.path.append(str(Path(__file__).parents[1] / "model"))
@@ -46,10 +47,18 @@ def row(split, index):
 
 
 def make_store(folder: Path) -> Path:
-    """12 training, 4 validation and 3 test episodes."""
-    for split, count in (("train", 12), ("validation", 4), ("test", 3)):
+    """12 training, 4 validation and 3 test episodes; some more that were left unfinished."""
+    for split, count, unfinished in (("train", 12, 3), ("validation", 4, 1), ("test", 3, 0)):
         write_shard(shard_path(folder, split, 0, count), [row(split, i) for i in range(count)], {})
+        cut_short = [left_unfinished(split, count + i) for i in range(unfinished)]
+        if cut_short:
+            write_shard(shard_path(folder, split, count, count + unfinished), cut_short, {})
     return folder
+
+
+def left_unfinished(split, index):
+    whole = row(split, index)
+    return replace(whole, kind=UNFINISHED, outcomes={**whole.outcomes, whole.task: -1})
 
 
 def short(recipe: Recipe, steps: int = 2, eval_every: int = 1) -> Recipe:
