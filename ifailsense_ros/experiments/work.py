@@ -110,11 +110,11 @@ def base_detector(run: Path, full: FailSenseDetector) -> AnswerWordDetector:
     """The VLM before stage 1, asked as the full one is.
 
     Args:
-        run: folder of the run that made or took the base.
+        run: folder of the run that made or took the base, or of its checkpoint.
         full: detector of its checkpoint.
 
     Raises:
-        ConfigError: the run has no base, as where a bare checkpoint stands in for it.
+        ConfigError: there is no base.
     """
     base = bases.load_from_run(run)
     config = replace(
