@@ -230,14 +230,16 @@ class Run:
                 figures[done.parent.name] = loop.finished([tuned], done.parent)
             return tuned
         for phase, schedule in enumerate(settings.schedules):
-            folder = self._trail.folder("stage1", phase, replace(settings, schedules=(schedule,)))
+            packed = settings.packed if phase + 1 < len(settings.schedules) else None
+            of_phase = replace(settings, schedules=(schedule,), packed=packed)
+            folder = self._trail.folder("stage1", phase, of_phase)
             figures[folder.name] = stage1.train_stage1(
                 tuned,
                 base.processor,
                 self.train_set,
                 train,
                 probe,
-                settings,
+                of_phase,
                 schedule,
                 self.recipe.prompt,
                 self.ablation,

@@ -14,10 +14,11 @@ from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.model.vlm import encode_prompts
 from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import accelerator, amp
-from ifailsense_ros.train.dataset import TrainingSet
+from ifailsense_ros.train.dataset import Drawn, TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.loop import Schedule
 from ifailsense_ros.train.losses import suffix_losses
+from ifailsense_ros.train.packing import pack, packed_losses
 from ifailsense_ros.train.recipes import Stage1
 
 SUCCESS, FAIL = "success", "fail"
@@ -58,6 +59,7 @@ def train_stage1(
     Args:
         features: (len(train), n_img, d_vision) float16 of the frozen tower.
         probe: measures the answers on validation pairs.
+        settings: `packed` is the layout of this schedule.
         schedule: one of the settings' schedules. An epoch is as many samples as the set gives, each
             expert once with each label; they are drawn at random, though.
         prompt: the checkpoint's template.
@@ -69,15 +71,24 @@ def train_stage1(
         2 * experts, 2 * settings.sampling.pictures, accelerator().num_processes
     )
 
-    def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((schedule.seed, number))
-        drawn = train.draw(rng, settings.sampling)
-        asked = [
-            (d.index, build_prompt(ablation.text(text), prompt), answer)
-            for d in drawn
-            for texts, answer in ((d.right, SUCCESS), (d.wrong, FAIL))
+    def asked_about(drawn: Drawn) -> list[tuple[str, str]]:
+        return [
+            (build_prompt(ablation.text(text), prompt), answer)
+            for texts, answer in ((drawn.right, SUCCESS), (drawn.wrong, FAIL))
             for text in texts
         ]
+
+    def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((schedule.seed, number))
+        if settings.packed:
+            drawn = train.draw_questions(rng, settings.sampling, settings.packed)
+            inputs = pack(processor, [asked_about(d) for d in drawn])
+            pictures = torch.from_numpy(features[[d.index for d in drawn]].astype(np.float32))
+            with amp():
+                losses, *_ = packed_losses(model, inputs, pictures)
+            return {"loss": losses.mean()}
+        drawn = train.draw(rng, settings.sampling)
+        asked = [(d.index, *question) for d in drawn for question in asked_about(d)]
         indices, prompts, answers = zip(*asked, strict=True)
         inputs = encode_prompts(processor, prompts, answers)
         pictures = torch.from_numpy(features[list(indices)].astype(np.float32))
@@ -88,7 +99,9 @@ def train_stage1(
     return loop.run(
         [model],
         loss_of_batch,
-        lambda: probe.measure(model, prompt, (SUCCESS, FAIL), ablation),
+        lambda: probe.measure(
+            model, prompt, (SUCCESS, FAIL), ablation, packed=settings.packed is not None
+        ),
         schedule,
         folder,
         better="accuracy",
