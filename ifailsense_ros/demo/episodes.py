@@ -24,7 +24,7 @@ class DemoEpisode:
         episode_id: of its START; how a verdict is recognised.
         instruction: as the sidecar says it.
         truth: SUCCESS or FAILURE, from the simulator's state.
-        kind: "success", "semantic_misalignment", "drop", ...
+        kind: "success", "semantic_misalignment", or a class of failure.
         duration_s: of the recording.
         scene: index of the scene; twins share it.
     """

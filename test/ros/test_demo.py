@@ -292,8 +292,8 @@ def test_the_committed_bags() -> None:
     assert {e.kind for e in episodes} == {
         "success",
         "semantic_misalignment",
-        "drop",
-        "missed_grasp",
+        "incomplete_grasp",
+        "inadequate_grip_retention",
     }
     assert sum(f.stat().st_size for f in BAGS.rglob("*") if f.is_file()) < 15_000_000
 

@@ -24,7 +24,8 @@ from ifailsense_ros.evaluate.offline import judge_bag
 
 ROOT = Path(__file__).resolve().parents[2]
 _ALL = sorted(p.parent for p in (ROOT / "bags" / "demo").glob("*/metadata.yaml"))
-# Two pairs of twins, so that time jumps back between bags, and one of each control failure.
+# Two pairs of twins, so that time jumps back between bags, one of them with a missed grasp; a drop
+# and a lamp.
 BAGS = [*_ALL[:4], _ALL[8], _ALL[10]]
 
 

@@ -44,7 +44,7 @@ from ifailsense_ros.msg import DetectorVote, EpisodeEvent, FailureVerdict  # noq
 
 ROOT = Path(__file__).resolve().parents[2]
 BAG = ROOT / "bags" / "demo" / "test-00-success"
-TWIN = ROOT / "bags" / "demo" / "test-00-semantic"
+TWIN = ROOT / "bags" / "demo" / "test-00-missed-grasp"
 RELIABLE = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1,
@@ -134,9 +134,9 @@ def test_two_bags_arrive_whole_with_their_own_stamps(peer: Peer) -> None:
     peer.spin_until(lambda: child.poll() is not None)
     assert child.returncode == 0, peer.err()
     peer.spin_until(
-        lambda: len(got["episode"]) == 4 and len(got["exo"]) == len(got["gripper"]) == 52
+        lambda: len(got["episode"]) == 4 and len(got["exo"]) == len(got["gripper"]) == 56
     )
-    assert peer.out() == [f"replay {BAG}: 55 messages", f"replay {TWIN}: 55 messages"]
+    assert peer.out() == [f"replay {BAG}: 59 messages", f"replay {TWIN}: 59 messages"]
 
     assert best_effort
     events = [*read_events(BAG), *read_events(TWIN)]
@@ -152,7 +152,7 @@ def test_two_bags_arrive_whole_with_their_own_stamps(peer: Peer) -> None:
 
 
 def test_rate_and_late_subscriber(peer: Peer) -> None:
-    """At rate 0.7 a bag of 2.8 s takes 4 s; the instruction reaches whoever comes later."""
+    """At rate 0.7 a bag of 3.0 s takes 4.3 s; the instruction reaches whoever comes later."""
     times: list[float] = []
     late: list[str] = []
     peer.node.create_subscription(
@@ -164,9 +164,9 @@ def test_rate_and_late_subscriber(peer: Peer) -> None:
     peer.node.create_subscription(String, "instruction", lambda m: late.append(m.data), LATCHED)
     peer.spin_until(lambda: child.poll() is not None)
     assert child.returncode == 0
-    assert late == ["grasp and raise the red block"]
+    assert late == ["pick the red block up from the table"]
     if len(times) == 2:
-        assert times[1] - times[0] == pytest.approx(2.7 / 0.7, abs=0.5)
+        assert times[1] - times[0] == pytest.approx(2.9 / 0.7, abs=0.5)
 
 
 def test_nobody_listens(peer: Peer) -> None:
