@@ -144,8 +144,8 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     return np.vstack([picture, strip])
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
-    """All pictures on one, in rows; smaller ones are padded with white."""
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 4) -> np.ndarray:
+    """All pictures on one, in rows (four: twins side by side); smaller ones are padded with white."""
     height = max(p.shape[0] for p in pictures) + 6
     width = max(p.shape[1] for p in pictures) + 6
     rows = math.ceil(len(pictures) / columns)
