@@ -145,7 +145,7 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 4) -> np.ndarray:
-    """All pictures on one, in rows (four: twins side by side); smaller ones are padded with white."""
+    """All pictures on one, in rows (four: twins side by side); white fills up smaller ones."""
     height = max(p.shape[0] for p in pictures) + 6
     width = max(p.shape[1] for p in pictures) + 6
     rows = math.ceil(len(pictures) / columns)
