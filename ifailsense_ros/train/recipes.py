@@ -50,6 +50,16 @@ class Questions:
     unfinished: int = 3
 
 
+QUESTION = "<image> answer en did the robot {instruction}?"
+STATEMENTS = (
+    QUESTION,
+    "<image> answer en {instruction}?",
+    "<image> en {instruction}",
+    "<image> {instruction}",
+)
+"""Ways to ask the same: what is learned about one must not hang on its words."""
+
+
 @dataclass(frozen=True)
 class Stage0:
     """Makes a small base VLM: captions of what was done, and yes/no questions about it.
@@ -60,11 +70,13 @@ class Stage0:
     Attributes:
         packed: captions and several questions behind each montage (`train.packing`); None: one
             question a montage in the layout of the evaluation, right and wrong, without captions.
+        templates: what yes and no answer; one is drawn for each question.
     """
 
     schedule: Schedule
     sampling: Sampling = Sampling()
     packed: Questions | None = None
+    templates: tuple[str, ...] = (QUESTION,)
 
 
 @dataclass(frozen=True)
@@ -223,6 +235,17 @@ SIM_TINY_SMF = Recipe(
             Schedule(steps=150, lr=3e-4, warmup=20, eval_every=75),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
         ),
+        Stage0(
+            Schedule(steps=150, lr=5e-4, warmup=10, eval_every=75, seed=44),
+            Sampling(hard=0.8, category_weights=LEFT_RIGHT),
+            packed=Questions(),
+            templates=STATEMENTS,
+        ),
+        Stage0(
+            Schedule(steps=75, lr=3e-4, warmup=10, eval_every=75, seed=45),
+            Sampling(hard=0.8, category_weights=LEFT_RIGHT),
+            templates=STATEMENTS,
+        ),
     ),
     # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
     # rank and a higher rate. A rate of 1e-3 wrecks it, though: what it knew of verbs was gone.
@@ -254,9 +277,10 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
     def taught(sampling: Sampling) -> Sampling:
         return replace(sampling, unfinished=UNFINISHED)
 
-    first, second, last = recipe.stage0
+    first, second, *others = recipe.stage0
     # As many answers are yes as no: what is unfinished adds to the latter.
     second = replace(second, packed=Questions(right=4, wrong=3, unfinished=2))
+    even = Questions(right=5, wrong=2, unfinished=3)
     return replace(
         recipe,
         name=name,
@@ -267,14 +291,17 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
             Stage0(
                 Schedule(steps=500, lr=5e-4, warmup=20, eval_every=125, seed=43),
                 Sampling(hard=0.8, unfinished=UNFINISHED, category_weights=ARRIVALS),
-                packed=Questions(right=5, wrong=2, unfinished=3),
+                packed=even,
             ),
-            replace(last, sampling=taught(last.sampling)),
+            *(
+                replace(s, sampling=taught(s.sampling), packed=even if s.packed else None)
+                for s in others
+            ),
         ),
         stage1=replace(
             recipe.stage1,
             sampling=taught(recipe.stage1.sampling),
-            packed=Questions(right=5, wrong=2, unfinished=3),
+            packed=even,
         ),
         stage2=replace(recipe.stage2, sampling=taught(recipe.stage2.sampling)),
     )
