@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from ros_peer import ROOT
 
+from ifailsense_ros.ros import rigs
+
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 MONITOR = ROOT / "launch" / "monitor.launch.py"
 RIGS = [path for path in LAUNCH_FILES if path != MONITOR]
@@ -40,8 +42,14 @@ def constant(node: ast.expr, names: dict[str, ast.expr]):
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def arguments_of(tree: ast.Module) -> list[tuple]:
-    """The rows of ARGUMENTS: name, default, description, choices."""
+def rows_of(path: Path) -> list[tuple]:
+    """The arguments of a launch file: name, default (None where it is code), description, choices.
+
+    Those of a rig are in `rigs`, but for its params_file.
+    """
+    if path != MONITOR:
+        return [(name, *row) for name, row in rigs.arguments_of(rig_name(path)).items()]
+    tree = ast.parse(path.read_text())
     names = {
         n.targets[0].id: n.value
         for n in tree.body
@@ -55,17 +63,22 @@ def test_structure_of_a_launch_file_without_executing_it(path):
     tree = ast.parse(path.read_text())
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert "generate_launch_description" in functions
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    (declare,) = [c for c in calls if getattr(c.func, "id", "") == "DeclareLaunchArgument"]
-    assert {k.arg for k in declare.keywords} == {"default_value", "description", "choices"}
     imported = {n.module for n in tree.body if isinstance(n, ast.ImportFrom)}
-    assert all(module.split(".")[0] in ("launch", "launch_ros") for module in imported)
-    rows = arguments_of(tree)
+    known = ("launch", "launch_ros", "ifailsense_ros")
+    assert all(module.split(".")[0] in known for module in imported)
+    assert f"ros2 launch ifailsense_ros {path.name}" in ast.get_docstring(tree)
+    rows = rows_of(path)
     assert len({name for name, *_ in rows}) == len(rows)
     for name, default, description, choices in rows:
         assert description.endswith("."), f"{name} is not described"
         assert choices is None or default in choices, name
-    assert f"ros2 launch ifailsense_ros {path.name}" in ast.get_docstring(tree)
+
+
+@pytest.mark.parametrize("path", [MONITOR, Path(rigs.__file__)], ids=lambda path: path.name)
+def test_arguments_are_declared_with_all_that_the_tables_say(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    (declare,) = [c for c in calls if getattr(c.func, "id", "") == "DeclareLaunchArgument"]
+    assert {k.arg for k in declare.keywords} == {"default_value", "description", "choices"}
 
 
 def test_structure_of_the_monitors_node():
@@ -78,7 +91,7 @@ def test_structure_of_the_monitors_node():
     assert (ROOT / "scripts" / executable).is_file()
     assert ast.literal_eval(keywords["name"]) == "monitor"
     used = [c.value for c in ast.walk(tree) if isinstance(c, ast.Constant)]
-    for name, *_ in arguments_of(tree):
+    for name, *_ in rows_of(MONITOR):
         assert f"`{name}`" in DOCUMENTED
         # Once in the table, and at least once where it is filled in (cameras: exo_image is spelt
         # from the camera's name).
@@ -86,7 +99,7 @@ def test_structure_of_the_monitors_node():
 
 
 def test_what_is_finite_has_choices():
-    choices = {row[0]: row[3] for row in arguments_of(ast.parse(MONITOR.read_text()))}
+    choices = {row[0]: row[3] for row in rows_of(MONITOR)}
     parameters = pytest.importorskip("ifailsense_ros.ros.parameters").PARAMETERS
     assert choices["image_transport"] == ["", *parameters["image_transport"].choices]
     assert choices["camera_reliability"] == ["", "best_effort", "reliable"]
@@ -97,15 +110,23 @@ def test_what_is_finite_has_choices():
 
 @pytest.mark.parametrize("path", RIGS, ids=rig_name)
 def test_a_rig_changes_defaults_of_the_monitors_launch_file_only(path):
-    monitor = {row[0]: row for row in arguments_of(ast.parse(MONITOR.read_text()))}
-    tree = ast.parse(path.read_text())
-    for name, default, _, choices in arguments_of(tree):
+    monitor = {row[0]: row for row in rows_of(MONITOR)}
+    for name, default, _, choices in rows_of(path):
         assert choices == monitor[name][3], name
-        # A substitution is None here: the params_file, checked below.
-        assert default is None or default != monitor[name][1], f"{name} is the default anyway"
-    texts = {c.value for c in ast.walk(tree) if isinstance(c, ast.Constant)}
-    assert {"monitor.launch.py", f"{rig_name(path)}.yaml"} <= texts
-    assert (ROOT / "config" / "rigs" / f"{rig_name(path)}.yaml").is_file()
+        assert default != monitor[name][1], f"{name} is the default anyway"
+
+
+@pytest.mark.parametrize("path", RIGS, ids=rig_name)
+def test_a_rigs_launch_file_names_its_own_rig(path):
+    calls = [c for c in ast.walk(ast.parse(path.read_text())) if isinstance(c, ast.Call)]
+    (call,) = [c for c in calls if getattr(c.func, "id", "") == "rig_description"]
+    assert ast.literal_eval(call.args[0]) == rig_name(path)
+    assert ROOT.joinpath(*rigs.parameters_file(rig_name(path))).is_file()
+
+
+def test_every_rig_has_a_launch_file_and_parameters():
+    parameters = {path.stem for path in (ROOT / "config" / "rigs").iterdir()}
+    assert set(rigs.RIGS) == {rig_name(path) for path in RIGS} == parameters
 
 
 # --- execution: needs launch_ros (a ROS install, or upstream's Python) ----------------------------
@@ -232,7 +253,7 @@ def test_launching_a_rig(prefix, path):
     assert launched.after("--params-file")[0].endswith(f"config/rigs/{rig_name(path)}.yaml")
     assert launched.after("--log-level") == ["debug"]
     assert "instruction:=/task" in launched.words
-    topics = {row[0]: row[1] for row in arguments_of(ast.parse(path.read_text()))}
+    topics = {row[0]: row[1] for row in rows_of(path)}
     for camera in ("exo", "gripper"):
         topic = topics.get(f"{camera}_image", f"{camera}/image")
         assert f"{camera}/image:={topic}" in launched.words
@@ -252,7 +273,7 @@ def test_show_args_knows_every_argument(prefix, path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     shown = {a.name: a for a in module.generate_launch_description().get_launch_arguments()}
-    assert set(shown) == {row[0] for row in arguments_of(ast.parse(MONITOR.read_text()))}
+    assert set(shown) == {row[0] for row in rows_of(MONITOR)}
     assert all(a.description and a.default_value is not None for a in shown.values())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import ast
 import random
 import subprocess
 import sys
@@ -17,11 +16,11 @@ import rclpy
 import yaml
 from rclpy.qos import ReliabilityPolicy
 from ros_peer import MS, ROOT, MonitorProcess, Peer, child_environment
-from test_launch import arguments_of
 
 from ifailsense_ros.core.pairing import ApproximatePairing
 from ifailsense_ros.msg import FailureVerdict
 from ifailsense_ros.ros.parameters import PARAMETERS, objection
+from ifailsense_ros.ros.rigs import arguments_of
 
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
 RIGS = sorted((ROOT / "config" / "rigs").glob("*.yaml"))
@@ -39,10 +38,9 @@ def parameters_of(path: Path) -> dict[str, object]:
 
 
 def topics_of(rig: Path) -> dict[str, str]:
-    """Its camera topics, from its launch file."""
-    launch_file = ROOT / "launch" / f"{rig.stem}.launch.py"
-    rows = {row[0]: row[1] for row in arguments_of(ast.parse(launch_file.read_text()))}
-    return {c: "/" + rows.get(f"{c}_image", f"{c}/image") for c in ("exo", "gripper")}
+    """Its camera topics, as its launch file has them."""
+    given = {name: default for name, (default, *_) in arguments_of(rig.stem).items()}
+    return {c: "/" + given.get(f"{c}_image", f"{c}/image") for c in ("exo", "gripper")}
 
 
 def faults_of(parameters: dict[str, object]) -> list[str]:
