@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ifailsense_ros.core.errors import IFailSenseError
-from ifailsense_ros.data.episode_store import EpisodeRow
+from ifailsense_ros.data.episode_store import EpisodeRow, read_notes
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 
 from .oracle import Outcome, WorldState, carried_blocks, judge, judge_all
@@ -190,6 +190,7 @@ def record_unfinished(
         Path(folder),
         lambda shard: {
             **settings_again(shard, data, size, keyframes),
+            "pictures": read_notes(shard)["settings"]["pictures"],
             "kind": UNFINISHED,
             "cut": [*CUT, *BACK],
         },
