@@ -106,8 +106,9 @@ class Collector:
         longest = max(lengths.values())
         starts = range(0, len(samples), PIECE)
         paths = [folder / f"{number:04d}.npy" for number in range(len(starts))]
-        work = [(p, s) for p, s in zip(paths, starts, strict=True) if not p.exists()]
-        share = work[here.process_index :: here.num_processes]
+        # Shared out before looking at what is there: others may be done with their part by now.
+        work = list(zip(paths, starts, strict=True))
+        share = [w for w in work[here.process_index :: here.num_processes] if not w[0].exists()]
         for path, start in tqdm(share, desc="hidden states", mininterval=5, disable=not share):
             end = min(start + PIECE, len(samples))
             self._piece(path, samples[start:end], prompts[start:end], features, longest, batch)
