@@ -1,10 +1,10 @@
-"""Several questions about one montage in one sequence: what makes stage 0 cheap.
+"""Several questions about one montage in one sequence: what makes the small model's training cheap.
 
 A montage is hundreds of tokens, a question about it a dozen. Packed, the montage is read once and
 every question (prompt and answer) stands behind it, as if it were alone: it starts at the same
 position, sees the montage and itself, and no other question. The montage does not see the
 questions, which is the one difference from an evaluation prompt, where image and prompt attend to
-each other. The last phase of stage 0 and all later stages use the evaluation's own layout.
+each other. The last phases of stages 0 and 1, and stage 2, use the evaluation's own layout.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry
-from ifailsense_ros.data import records
-from ifailsense_ros.data.records import EXPERT
+from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.model.vlm import LORA_TARGETS
 from ifailsense_ros.train.loop import Schedule
 
@@ -51,7 +50,7 @@ class Questions:
 
 
 QUESTION = "<image> answer en did the robot {instruction}?"
-STATEMENTS = (
+WORDINGS = (
     QUESTION,
     "<image> answer en {instruction}?",
     "<image> en {instruction}",
@@ -208,7 +207,7 @@ class Recipe:
         """Kinds of episodes it learns from."""
         stages = (*self.stage0, self.stage1, self.stage2)
         wanted = any(s.sampling.unfinished for s in stages)
-        return (EXPERT, records.UNFINISHED) if wanted else (EXPERT,)
+        return (EXPERT, UNFINISHED) if wanted else (EXPERT,)
 
 
 # Patterns on the language model: plain names would wrap the vision tower's projections as well.
@@ -220,7 +219,7 @@ LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
 ARRIVALS = {"rotating": 2.0, "pushing": 1.5, "placing": 2.5, "lighting": 1.5}
 # Much of what it learns from has nothing done in it: what was wanted must be seen to have come
 # true, and not only to have been attempted.
-UNFINISHED = 0.5
+UNFINISHED_SHARE = 0.5
 
 SIM_TINY_SMF = Recipe(
     name="sim-tiny-smf",
@@ -239,12 +238,12 @@ SIM_TINY_SMF = Recipe(
             Schedule(steps=150, lr=5e-4, warmup=10, eval_every=75, seed=44),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
             packed=Questions(),
-            templates=STATEMENTS,
+            templates=WORDINGS,
         ),
         Stage0(
             Schedule(steps=75, lr=3e-4, warmup=10, eval_every=75, seed=45),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
-            templates=STATEMENTS,
+            templates=WORDINGS,
         ),
     ),
     # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
@@ -275,7 +274,7 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
     """The recipe with unfinished episodes from the second phase of stage 0 on."""
 
     def taught(sampling: Sampling) -> Sampling:
-        return replace(sampling, unfinished=UNFINISHED)
+        return replace(sampling, unfinished=UNFINISHED_SHARE)
 
     first, second, *others = recipe.stage0
     # As many answers are yes as no: what is unfinished adds to the latter.
@@ -290,7 +289,7 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
             # Whether a block that was carried off really arrived is seen last of all.
             Stage0(
                 Schedule(steps=500, lr=5e-4, warmup=20, eval_every=125, seed=43),
-                Sampling(hard=0.8, unfinished=UNFINISHED, category_weights=ARRIVALS),
+                Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
                 packed=even,
             ),
             *(

@@ -11,8 +11,11 @@ from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.tiny import build_tiny
 from ifailsense_ros.model.vlm import IGNORED_LABEL
+from ifailsense_ros.train.dataset import Drawn
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.packing import pack, packed_answers, packed_losses
+from ifailsense_ros.train.recipes import WORDINGS
+from ifailsense_ros.train.stage0 import _questions
 
 ROWS = [
     [
@@ -90,3 +93,17 @@ def test_the_probe_gives_each_sample_its_own_margin(tiny, features):
             packed=True,
         )  # fmt: skip
         assert margin == pytest.approx(one, abs=2e-2)  # bfloat16 where the processor has it
+
+
+def test_questions_are_worded_by_the_templates_and_answered_by_the_episode():
+    drawn = Drawn(0, right=("lift it", "raise it"), wrong=("push it",))
+    asked = _questions(drawn, Ablation(), WORDINGS, np.random.default_rng(0))
+    assert [answer for _, answer in asked] == ["yes", "yes", "no"]
+    for (prompt, _), text in zip(asked, ("lift it", "raise it", "push it"), strict=True):
+        assert prompt in {w.format(instruction=text) for w in WORDINGS}
+    many = Drawn(0, right=("lift it",) * 100, wrong=())
+    seen = {p for p, _ in _questions(many, Ablation(), WORDINGS, np.random.default_rng(0))}
+    assert len(seen) == len(WORDINGS)
+    assert not any(
+        word in prompt for prompt in WORDINGS for word in ("evaluate", "success", "fail")
+    )
