@@ -22,7 +22,7 @@ from transformers import PaliGemmaProcessor
 from ifailsense_ros.core.prompt import build_prompt
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
-from ifailsense_ros.model.vlm import base_of, encode_prompts, one_pass
+from ifailsense_ros.model.vlm import base_of, encode_prompts, first_tokens, one_pass
 from ifailsense_ros.train.compute import accelerator, amp, uses_bf16
 from ifailsense_ros.train.features import Rows, weights_hash
 
@@ -76,7 +76,7 @@ class Collector:
     ) -> None:
         self._model, self._processor, self._layers = model, processor, tuple(layers)
         self._prompt, self._ablation, self._cache = prompt, ablation, cache
-        self._answers = [processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in words]
+        self._answers = list(first_tokens(processor.tokenizer, words))
         self._key = {
             "weights": weights_hash(model),
             "layers": list(layers),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.core.errors import ConfigError
@@ -79,29 +80,45 @@ class Stage0:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A part of stage 1, with a fresh optimiser.
+
+    Attributes:
+        packed: several questions behind each montage (`train.packing`); None: one, in the layout of
+            the evaluation.
+        tokens: weight of the cross-entropy of the answer's tokens among all (paper, Eq. 1).
+        decision: weight of the cross-entropy between the two answer words alone. To a base that has
+            never met them, the former is at first a call to say either word at all, whatever it
+            sees, and following it destroys what was known; the latter asks which of the two.
+    """
+
+    schedule: Schedule
+    packed: Questions | None = None
+    tokens: float = 1.0
+    decision: float = 0.0
+
+
+@dataclass(frozen=True)
 class Stage1:
     """Supervised fine-tuning with LoRA (paper, Sec. IV-B.1).
 
     Attributes:
-        schedules: one after the other, each with a fresh optimiser (warm restarts).
+        phases: one after the other.
         targets: regular expression of the modules that get an adapter. Plain names would also wrap
             SigLIP's projections.
         rank: r.
         alpha: LoRA's scale is alpha / rank.
         dropout: on the adapter's input.
         train_projector: the paper trains the projector, the authors' release froze it.
-        packed: layout of all schedules but the last (`train.packing`); None: the evaluation layout,
-            as in the last.
     """
 
-    schedules: tuple[Schedule, ...]
+    phases: tuple[Phase, ...]
     targets: str
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.05
     train_projector: bool = True
     sampling: Sampling = Sampling()
-    packed: Questions | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +146,9 @@ class Stage2:
     num_blocks: int = 3
     vote_weights: tuple[float, ...] | None = None
     weight_vlm: float = 2.0
+
+
+_Part = TypeVar("_Part", Stage0, Phase, Stage2)
 
 
 @dataclass(frozen=True)
@@ -190,15 +210,16 @@ class Recipe:
     def with_seed(self, seed: int) -> Recipe:
         """The same with other random draws everywhere: initial weights, batches, dropout."""
 
-        def moved(schedule: Schedule) -> Schedule:
+        def moved(part: _Part) -> _Part:
             # phases differ by one: a thousand keeps the draws of two seeds apart
-            return replace(schedule, seed=(schedule.seed + 1000 * (seed - self.seed)) % 2**31)
+            there = (part.schedule.seed + 1000 * (seed - self.seed)) % 2**31
+            return replace(part, schedule=replace(part.schedule, seed=there))
 
         return replace(
             self,
-            stage0=tuple(replace(s, schedule=moved(s.schedule)) for s in self.stage0),
-            stage1=replace(self.stage1, schedules=tuple(map(moved, self.stage1.schedules))),
-            stage2=replace(self.stage2, schedule=moved(self.stage2.schedule)),
+            stage0=tuple(map(moved, self.stage0)),
+            stage1=replace(self.stage1, phases=tuple(map(moved, self.stage1.phases))),
+            stage2=moved(self.stage2),
             seed=seed,
         )
 
@@ -250,17 +271,35 @@ SIM_TINY_SMF = Recipe(
     # rank and a higher rate. A rate of 1e-3 wrecks it, though: what it knew of verbs was gone.
     stage1=Stage1(
         (
-            # `success` and `fail` are words it has never met: many short looks at them come first.
-            Schedule(steps=350, lr=5e-4, warmup=30, weight_decay=0.01, eval_every=50),
-            Schedule(
-                steps=150, lr=3e-4, warmup=20, weight_decay=0.01, eval_every=75, patience=3, seed=43
+            # `success` and `fail` are words it has never met: first which of them, then that the
+            # answer is one of them.
+            Phase(
+                Schedule(steps=100, lr=5e-4, warmup=20, weight_decay=0.01, eval_every=50),
+                packed=Questions(),
+                tokens=0.0,
+                decision=1.0,
+            ),
+            Phase(
+                Schedule(steps=150, lr=5e-4, warmup=20, weight_decay=0.01, eval_every=50, seed=43),
+                packed=Questions(),
+                decision=1.0,
+            ),
+            Phase(
+                Schedule(
+                    steps=150,
+                    lr=3e-4,
+                    warmup=20,
+                    weight_decay=0.01,
+                    eval_every=75,
+                    patience=3,
+                    seed=44,
+                ),
             ),
         ),
         targets=ALL_LINEAR,
         rank=32,
         alpha=64,
         sampling=Sampling(hard=0.8, category_weights=LEFT_RIGHT),
-        packed=Questions(),
     ),
     stage2=Stage2(
         Schedule(steps=800, lr=5e-4, warmup=50, weight_decay=0.1, eval_every=100, patience=3),
@@ -300,7 +339,9 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
         stage1=replace(
             recipe.stage1,
             sampling=taught(recipe.stage1.sampling),
-            packed=even,
+            phases=tuple(
+                replace(p, packed=even if p.packed else None) for p in recipe.stage1.phases
+            ),
         ),
         stage2=replace(recipe.stage2, sampling=taught(recipe.stage2.sampling)),
     )
@@ -314,16 +355,18 @@ RELEASE = Recipe(
     stage0=(),
     stage1=Stage1(
         (
-            Schedule(
-                steps=0,
-                epochs=3,
-                lr=2e-5,
-                warmup=0.1,
-                final=0.0,
-                weight_decay=1e-5,
-                betas=(0.9, 0.999),
-                accumulate=8,
-                eval_every=0,
+            Phase(
+                Schedule(
+                    steps=0,
+                    epochs=3,
+                    lr=2e-5,
+                    warmup=0.1,
+                    final=0.0,
+                    weight_decay=1e-5,
+                    betas=(0.9, 0.999),
+                    accumulate=8,
+                    eval_every=0,
+                )
             ),
         ),
         targets=ALL_LINEAR,

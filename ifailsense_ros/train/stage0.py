@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.data.ablation import Ablation
@@ -18,8 +19,8 @@ from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.dataset import Drawn, TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
-from ifailsense_ros.train.losses import suffix_losses
-from ifailsense_ros.train.packing import pack, packed_losses
+from ifailsense_ros.train.losses import suffix_logits
+from ifailsense_ros.train.packing import pack, packed_logits
 from ifailsense_ros.train.recipes import QUESTION, Stage0
 
 CAPTION = "<image> caption en"
@@ -51,7 +52,8 @@ def train_stage0(
         rows = [[*_caption(d), *_questions(d, ablation, settings.templates, rng)] for d in drawn]
         pictures = torch.from_numpy(features[[d.index for d in drawn]].astype(np.float32))
         with amp():
-            losses, row, number = packed_losses(model, pack(processor, rows), pictures)
+            logits, tokens, row, number = packed_logits(model, pack(processor, rows), pictures)
+            losses = functional.cross_entropy(logits, tokens, reduction="none")
         captioned = torch.tensor([bool(_caption(d)) for d in drawn])
         is_caption = (captioned[row] & (number == 0)).to(losses.device)
         answer = losses[~is_caption].mean()
@@ -68,8 +70,8 @@ def train_stage0(
         inputs = encode_prompts(processor, prompts, answers)
         pictures = torch.from_numpy(features[list(indices)].astype(np.float32))
         with amp():
-            losses, _ = suffix_losses(model, inputs, pictures)
-        return {"loss": losses.mean()}
+            loss = functional.cross_entropy(*suffix_logits(model, inputs, pictures))
+        return {"loss": loss}
 
     def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((settings.schedule.seed, number))
