@@ -247,22 +247,13 @@ SIM_TINY_SMF = Recipe(
     stage0=(
         Stage0(Schedule(steps=1200, lr=1e-3, warmup=100, eval_every=100), packed=Questions()),
         Stage0(
-            Schedule(steps=400, lr=5e-4, warmup=30, eval_every=100),
-            Sampling(hard=0.8, category_weights=LEFT_RIGHT),
-            packed=Questions(),
-        ),
-        Stage0(
-            Schedule(steps=150, lr=3e-4, warmup=20, eval_every=75),
-            Sampling(hard=0.8, category_weights=LEFT_RIGHT),
-        ),
-        Stage0(
-            Schedule(steps=150, lr=5e-4, warmup=10, eval_every=75, seed=44),
+            Schedule(steps=400, lr=5e-4, warmup=30, eval_every=100, seed=43),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
             packed=Questions(),
             templates=WORDINGS,
         ),
         Stage0(
-            Schedule(steps=75, lr=3e-4, warmup=10, eval_every=75, seed=45),
+            Schedule(steps=150, lr=3e-4, warmup=20, eval_every=75, seed=44),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
             templates=WORDINGS,
         ),
@@ -315,26 +306,22 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
     def taught(sampling: Sampling) -> Sampling:
         return replace(sampling, unfinished=UNFINISHED_SHARE)
 
-    first, second, *others = recipe.stage0
+    first, second, third = recipe.stage0
     # As many answers are yes as no: what is unfinished adds to the latter.
-    second = replace(second, packed=Questions(right=4, wrong=3, unfinished=2))
     even = Questions(right=5, wrong=2, unfinished=3)
     return replace(
         recipe,
         name=name,
         stage0=(
             first,
-            replace(second, sampling=replace(second.sampling, unfinished=0.35)),
-            # Whether a block that was carried off really arrived is seen last of all.
-            Stage0(
-                Schedule(steps=500, lr=5e-4, warmup=20, eval_every=125, seed=43),
-                Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
+            # Whether what was carried off really arrived takes longer to see.
+            replace(
+                second,
+                schedule=replace(second.schedule, steps=700),
+                sampling=Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
                 packed=even,
             ),
-            *(
-                replace(s, sampling=taught(s.sampling), packed=even if s.packed else None)
-                for s in others
-            ),
+            replace(third, sampling=taught(third.sampling)),
         ),
         stage1=replace(
             recipe.stage1,
