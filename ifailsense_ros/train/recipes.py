@@ -306,7 +306,7 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
     def taught(sampling: Sampling) -> Sampling:
         return replace(sampling, unfinished=UNFINISHED_SHARE)
 
-    first, second, third = recipe.stage0
+    first, _, third = recipe.stage0
     # As many answers are yes as no: what is unfinished adds to the latter.
     even = Questions(right=5, wrong=2, unfinished=3)
     return replace(
@@ -314,12 +314,15 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
         name=name,
         stage0=(
             first,
-            # Whether what was carried off really arrived takes longer to see.
-            replace(
-                second,
-                schedule=replace(second.schedule, steps=700),
-                sampling=Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
-                packed=even,
+            # Whether what was carried off really arrived takes longest to see.
+            *(
+                Stage0(
+                    Schedule(steps=steps, lr=5e-4, warmup=30, eval_every=100, seed=seed),
+                    Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
+                    packed=even,
+                    templates=WORDINGS,
+                )
+                for steps, seed in ((700, 43), (800, 45))
             ),
             replace(third, sampling=taught(third.sampling)),
         ),
