@@ -66,7 +66,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker is gone; `how`: what became of it ("was killed by SIGKILL")."""
+    """The worker is gone; `how`: what was done to it ("killed by SIGKILL")."""
 
     how: str
 
@@ -253,8 +253,8 @@ class Processes:
 
 def _how_it_ended(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with status {code}"
+        return f"killed by {signal.Signals(-code).name}"
+    return f"stopped with status {code}"
 
 
 def _serve(driver: Connection, work: Work, threads: int) -> None:

@@ -79,7 +79,7 @@ class RayActors:
                 found.append((worker, self._ray.get(answer)))
             except self._ray.exceptions.RayError as error:
                 self._ray.kill(self._actors.pop(worker))
-                found.append((worker, Lost(f"was lost by Ray ({type(error).__name__})")))
+                found.append((worker, Lost(f"lost by Ray ({type(error).__name__})")))
         return found
 
     def close(self) -> None:

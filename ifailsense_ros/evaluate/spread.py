@@ -53,15 +53,15 @@ class Job(Protocol):
     """What a worker is given; must be picklable.
 
     Attributes:
-        name: of the job among those of its run, for people.
-        fingerprint: changes when what it reads changes (see `fingerprint_of`).
+        name: another one for each job, and when what it reads changes (see `fingerprint_of`).
+        where: what people call it.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def where(self) -> str: ...
 
 
 class Done(NamedTuple):
@@ -105,13 +105,13 @@ class Spread(Generic[Row]):
     """All jobs of a run, done.
 
     Attributes:
-        lost: name of a job -> why it has no shard; the same command tries these again.
+        lost: what has no shard, job by job; the same command tries these again.
         done_before: how many jobs were done by earlier runs.
     """
 
     work: Work[Row]
     shards: Mapping[str, Path]
-    lost: Mapping[str, str]
+    lost: Mapping[str, Problem]
     done_before: int
 
     def rows(self) -> Iterator[Row]:
@@ -130,7 +130,7 @@ class Spread(Generic[Row]):
         """What could not be done, in the order of the jobs. Raises as `rows`."""
         for name, path in self.shards.items():
             if name in self.lost:
-                yield Problem(name, self.lost[name])
+                yield self.lost[name]
                 continue
             with _reading(path):
                 found = [Problem(where, what) for where, what in shard_notes(path)["problems"]]
@@ -192,17 +192,17 @@ def spread(
         todo: deque[Job] = deque()
         for job in jobs:
             if job.name in shards:
-                raise ConfigError(f"{job.name}: is there twice: name it once")
+                raise ConfigError(f"{job.where}: is there twice: name it once")
             shards[job.name] = folder / WORK / f"{_key(job, common)}.parquet"
             if not _is_whole(shards[job.name]):
                 todo.append(job)
         before = len(shards) - len(todo)
-        lost: dict[str, str] = {}
+        lost: dict[str, Problem] = {}
         bar = tqdm(total=len(shards), initial=before, unit="job", desc=title, disable=not progress)
         with bar, closing(_begin(work, workers, ray, threads, gpus, bool(todo))) as crew:
             for job, packed in _carry_out(todo, crew, attempts):
                 if packed.error:
-                    lost[job.name] = packed.error
+                    lost[job.name] = Problem(job.where, packed.error)
                 else:
                     _store(folder, shards[job.name], packed)
                 bar.update()
@@ -279,16 +279,16 @@ def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Jo
                 lost_loading += 1
                 if lost_loading >= _LOADS:
                     raise ConfigError(
-                        f"{lost_loading} workers {event.how} while they loaded: give them more "
-                        "memory, or begin fewer"
+                        f"{lost_loading} workers ended while they loaded (the last one was "
+                        f"{event.how}): give them more memory, or begin fewer"
                     )
             else:
                 ends[job.name] += 1
                 if ends[job.name] < attempts:
                     todo.append(job)
                     continue
-                times = f"{attempts} workers that had it were lost; the last one {event.how}"
-                yield job, Packed(error=f"{times}: the same command tries it again")
+                what = f"workers that had it ended, {attempts} times (the last one was {event.how})"
+                yield job, Packed(error=f"{what}: the same command tries it again")
 
 
 def _common(work: Work) -> list[Any]:
@@ -299,7 +299,7 @@ def _common(work: Work) -> list[Any]:
 
 def _key(job: Job, common: list[Any]) -> str:
     """Name of the job's shard: another one as soon as its rows may be others."""
-    text = json.dumps([job.name, job.fingerprint, *common], sort_keys=True)
+    text = json.dumps([job.name, *common], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 

@@ -44,11 +44,11 @@ class MadeUp:
 
     @property
     def name(self) -> str:
-        return f"job {self.number}"
+        return f"{self.number} {self.content}"
 
     @property
-    def fingerprint(self) -> str:
-        return self.content
+    def where(self) -> str:
+        return f"job {self.number}"
 
     def begins(self) -> int:
         """How often it was begun so far."""
@@ -70,14 +70,14 @@ def do(job: MadeUp, factor: float) -> Done:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(job.wait_s)
     if job.raises == "data":
-        raise DataError(f"{job.name}: is damaged; copy it again")
+        raise DataError(f"{job.where}: is damaged; copy it again")
     if job.raises:
         raise ZeroDivisionError("a bug")
     rows = [
         {"job": job.number, "row": k, "text": f"{job.number} {k}", "factor": factor}
         for k in range(job.rows)
     ]
-    problems = [Problem(job.name, job.problem)] if job.problem else []
+    problems = [Problem(job.where, job.problem)] if job.problem else []
     return Done(rows, problems, {f"montages/{job.number}.jpg": b"picture %d" % job.number})
 
 
@@ -91,6 +91,4 @@ def from_table(table: pa.Table) -> Iterable[dict[str, Any]]:
 
 def made_up_work(factor: float = 1.0, **load_options: Any) -> Work[dict[str, Any]]:
     """Work whose settings are its factor."""
-    return Work(
-        partial(load, factor, **load_options), do, to_table, from_table, {"factor": factor}
-    )
+    return Work(partial(load, factor, **load_options), do, to_table, from_table, {"factor": factor})
