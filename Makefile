@@ -1,7 +1,7 @@
 # make demo   watch the monitor judge twelve recorded episodes over real ROS 2
 # make test   run the tests
 # make data   record the standard simulated data sets into data/ (hours; stop and go on at will)
-# make sim-tiny  the checkpoint of this repository from nothing, into runs/sim-tiny (a working day)
+# make sim-tiny  data, then the training of sim-tiny, into runs/sim-tiny (hours; docs/training.md)
 # make experiments   train and judge everything in docs/results.md, and write it (many hours; likewise)
 #
 # They set up what they need in $(VENV), from pinned versions, and nothing outside of it.

@@ -20,8 +20,9 @@ from ifailsense_ros.core.calibration import Calibration
 from ifailsense_ros.core.errors import CheckpointError, text_of
 from ifailsense_ros.core.strict_json import build
 
-SCHEMA_VERSION = 2
-"""Version 1 knew no calibration; it is read as well."""
+SCHEMA_VERSION = 3
+"""Version 1 knew no calibration, version 2 no masks_padding; they are read as well."""
+_ADDED_IN = {"calibration": 2, "masks_padding": 3}
 CONFIG_FILE = "checkpoint.json"
 CHECKPOINTS_PACKAGE = "ifailsense_ros.model"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -87,7 +88,7 @@ class CheckpointConfig:
     """Everything a detector needs to know besides its weights.
 
     Attributes:
-        schema_version: of this file, 1 or 2.
+        schema_version: of this file, 1 to 3.
         name: e.g. "sim-tiny".
         base: the VLM before post-training.
         adapter: sub-folder of the LoRA adapter, or None.
@@ -105,6 +106,8 @@ class CheckpointConfig:
         metrics: figures measured by whoever trained it; free.
         files: relative path -> sha256 of every other file of the checkpoint.
         calibration: see there; None where there is none, as always in version 1.
+        masks_padding: whether padding has no weight in the FS blocks' pooling. False in the
+            authors' files: there it counts, and episodes of several lengths cannot share a pass.
     """
 
     schema_version: int
@@ -125,6 +128,7 @@ class CheckpointConfig:
     metrics: Mapping[str, Any]
     files: Mapping[str, str]
     calibration: Calibration | None = None
+    masks_padding: bool = True
 
     @classmethod
     def from_json(cls, path: Path | str) -> CheckpointConfig:
@@ -150,18 +154,17 @@ class CheckpointConfig:
         if not isinstance(data, dict):
             raise CheckpointError(f"{path}: holds {type(data).__name__}, expected an object")
         version = data.get("schema_version")
-        if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
+        if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
             raise CheckpointError(
-                f"{path}: schema_version is {version!r}, this release reads 1 and "
+                f"{path}: schema_version is {version!r}, this release reads 1 to "
                 f"{SCHEMA_VERSION}; use the release that made the checkpoint, or convert it"
             )
-        if version == 1:
-            if "calibration" in data:
+        for field in _unknown_in(version):
+            if field in data:
                 raise CheckpointError(
-                    f"{path}: unknown field calibration; remove it, or use the release that knows "
-                    "it"
+                    f"{path}: unknown field {field}; remove it, or use the release that knows it"
                 )
-            data["calibration"] = None
+            data[field] = getattr(cls, field)
         config = build(cls, data, str(path))
         _check_ranges(config, str(path))
         return config
@@ -180,8 +183,8 @@ class CheckpointConfig:
 
     def _as_dict(self) -> dict[str, Any]:
         content = dataclasses.asdict(self)
-        if self.schema_version == 1:  # its hash must stay what it was
-            del content["calibration"]
+        for field in _unknown_in(self.schema_version):  # an older one's hash stays what it was
+            del content[field]
         return content
 
     @property
@@ -252,6 +255,11 @@ def resolve_checkpoint(spec: str | Path) -> Path:
     )
 
 
+def _unknown_in(version: int) -> list[str]:
+    """Fields, each with a default, that a schema version does not know."""
+    return [field for field, first in _ADDED_IN.items() if version < first]
+
+
 def _check_ranges(c: CheckpointConfig, file: str) -> None:
     """Conditions between and within fields, each with its own line."""
     k, m, p, words = len(c.hooked_layers), c.montage, c.picture, _words(c)
@@ -295,10 +303,13 @@ def _check_ranges(c: CheckpointConfig, file: str) -> None:
         (1 <= c.min_keyframes <= m.num_keyframes, "min_keyframes", "must be in 1..num_keyframes"),
         (all(_is_inside(n) for n in _paths(c)), "files", "holds a path that leaves the folder"),
         (fs is None or fs in c.files, "files", f"does not list {fs}"),
-        (
-            c.calibration is None or c.schema_version > 1,
-            "calibration",
-            f"needs schema_version {SCHEMA_VERSION}",
+        *(
+            (
+                getattr(c, field) == getattr(CheckpointConfig, field),
+                field,
+                f"needs schema_version {_ADDED_IN[field]}",
+            )
+            for field in _unknown_in(c.schema_version)
         ),
         *(() if c.calibration is None else _calibration_checks(c.calibration, k, c.files)),
     )

@@ -184,7 +184,12 @@ def check_finite(module: nn.Module, where: str) -> None:
 def _load_fs_blocks(folder: Path, config: CheckpointConfig, model: nn.Module) -> FSBlocks:
     text = model.config.get_text_config()
     try:
-        blocks = FSBlocks(len(config.hooked_layers), text.hidden_size, config.fs_head)
+        blocks = FSBlocks(
+            len(config.hooked_layers),
+            text.hidden_size,
+            config.fs_head,
+            masks_padding=config.masks_padding,
+        )
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from None
     if config.fs_blocks is None:

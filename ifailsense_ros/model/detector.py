@@ -167,10 +167,23 @@ class FailSenseDetector:
             pictures.append(montages[key])
             prompts.append(prompt)
             places.append(i)
-        if prompts:
-            for i, measured in zip(places, self._run(prompts, pictures), strict=True):
-                results[i] = measured
+        for rows in self._passes(prompts):
+            some = self._run([prompts[i] for i in rows], [pictures[i] for i in rows])
+            for i, measured in zip(rows, some, strict=True):
+                results[places[i]] = measured
         return results
+
+    def _passes(self, prompts: list[str]) -> list[list[int]]:
+        """Which rows go into one forward pass: all of them, or those of one length where padding
+        counts, since no verdict may depend on who else is in the batch.
+        """
+        together: dict[int, list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            length = 0
+            if not self._config.masks_padding:
+                length = encode_prompts(self._processor, [prompt])["input_ids"].shape[1]
+            together.setdefault(length, []).append(i)
+        return list(together.values())
 
     def _prompt(self, instruction: str) -> str | Judgement:
         """The prompt, or what to say of an instruction that cannot be asked about."""

@@ -138,15 +138,21 @@ class FSBlocks(nn.ModuleList):
         count: K.
         width: d of the decoder's layers.
         settings: of every block.
+        masks_padding: False lets padding count as tokens, whatever the mask says; the authors'
+            files were trained so.
     """
 
-    def __init__(self, count: int, width: int, settings: FSHeadSettings) -> None:
+    def __init__(
+        self, count: int, width: int, settings: FSHeadSettings, *, masks_padding: bool = True
+    ) -> None:
         super().__init__(FSBlock(width, settings) for _ in range(count))
+        self.masks_padding = masks_padding
 
     def forward(
         self, hidden: Sequence[torch.Tensor], mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Logits of success, float32 (B, K), from K layer outputs (B, L, d) of any float type."""
         dtype = next(self.parameters()).dtype
+        mask = mask if self.masks_padding else None
         columns = [block(h.to(dtype), mask) for block, h in zip(self, hidden, strict=True)]
         return torch.stack(columns, 1).float()

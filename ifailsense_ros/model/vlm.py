@@ -146,6 +146,12 @@ def tokens_of(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
+def first_tokens(tokenizer, words: tuple[str, str]) -> tuple[int, int]:
+    """Ids that answers of these two words begin with."""
+    first, second = (tokens_of(tokenizer, word)[0] for word in words)
+    return first, second
+
+
 # --- one pass -------------------------------------------------------------------------------------
 
 

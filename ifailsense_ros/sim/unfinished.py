@@ -1,11 +1,12 @@
 """Expert episodes that end with nothing done: ``ifailsense sim unfinished --data DIR --out DIR``.
 
-Each expert episode of a store is played in one of three manners: it stops before its task came
-true; it turns back before that, and runs backwards to an early moment; or it turns back after
-that, and what was done is undone. Its right instruction then has the label 0, though no failure
-was recorded and nothing was disturbed: every picture is one of an expert. Keyframes are taken
-evenly from the new course. States come from the store, so nothing is simulated; pictures take the
-one path that all others take.
+Each expert episode of a store is played in one of four manners: it stops before its task came
+true; it turns back before that, and runs backwards to an early moment; it turns back after that,
+and what was done is undone; or it runs to its end, and from some moment after its task came true
+all things but the arm are as they were at the start (put back). Its right instruction then has the
+label 0, though no failure was recorded and nothing was disturbed: the arm is always an expert's,
+and so is the state of all other things. Keyframes are taken evenly from the new course. States come
+from the store, so nothing is simulated; pictures take the one path that all others take.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ifailsense_ros.core.errors import IFailSenseError
-from ifailsense_ros.data.episode_store import EpisodeRow
+from ifailsense_ros.data.episode_store import EpisodeRow, read_notes
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 
 from .oracle import Outcome, WorldState, carried_blocks, judge, judge_all
@@ -30,15 +31,44 @@ from .rollout import episode_seed
 from .shards import Job, Made, Summary
 from .tasks import TASKS
 
-MANNERS = ("stopped", "turned_back", "undone")
+MANNERS = {"stopped": 1 / 6, "turned_back": 1 / 6, "undone": 1 / 6, "put_back": 1 / 2}
+"""How an episode can be left with nothing done, and how often.
+
+Put back is the one that differs from an expert's in nothing but what came of it, so it is the most
+frequent: whoever looks at the motion alone cannot tell the two apart.
+"""
 CUT = (0.35, 0.90)
 """Where an episode may be cut, as shares of the time until its task came true."""
 BACK = (0.0, 0.6)
 """How early a course that turned back ends, as shares of the moment it turned at (or of the
 moment its task came true, whichever is earlier)."""
 
+ARM = 9
+"""The first of a state's numbers: seven joints and two fingers."""
+
 _TRIES = 4
 _EDIT = 10_000  # of `episode_seed`: far from the numbers that failures use
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is seen of an episode: indices into its states.
+
+    Attributes:
+        manner: one of `MANNERS`.
+        arm: states that the arm runs through.
+        things: states of all else at the same time.
+    """
+
+    manner: str
+    arm: list[int]
+    things: list[int]
+
+    def states(self, row: EpisodeRow) -> np.ndarray:
+        """The states that are seen, float32 (n, nq)."""
+        states = row.states[self.things].copy()
+        states[:, :ARM] = row.states[self.arm, :ARM]
+        return states
 
 
 def completion(row: EpisodeRow, path: Sequence[WorldState]) -> int:
@@ -80,8 +110,8 @@ def moments(row: EpisodeRow, path: Sequence[WorldState], keyframes: int) -> list
 
 def course(
     row: EpisodeRow, path: Sequence[WorldState], keyframes: int, rng: np.random.Generator
-) -> tuple[str, list[int]] | None:
-    """Manner and states (as indices into the episode's) of the episode with nothing done.
+) -> Course | None:
+    """A course of the episode with nothing done.
 
     At its last state the oracle calls the task FALSE and no task of the category TRUE. None if the
     manner that was drawn finds no such course.
@@ -92,27 +122,41 @@ def course(
         keyframes: T; the course has at least as many states.
         rng: draws manner and moments.
     """
-    manner = MANNERS[int(rng.integers(len(MANNERS)))]
-    ends = moments(row, path, keyframes)
-    done = completion(row, path)
-    if manner != "undone" and not ends:
-        return None
-    if manner == "stopped":
-        return manner, list(range(ends[int(rng.integers(len(ends)))] + 1))
-    if manner == "turned_back":
-        turn = ends[int(rng.integers(len(ends)))]
+    manner = str(rng.choice(list(MANNERS), p=list(MANNERS.values())))
+    done, last = completion(row, path), len(path) - 1
+    if manner == "put_back":
+        since = int(rng.integers(done, last)) + 1 if done < last else last
+        arm = list(range(last + 1))
+        things = [n if n < since else 0 for n in arm]
     else:
-        turn = int(rng.integers(done, len(path)))
-    back = int(rng.uniform(*BACK) * min(turn, done))
-    states = [*range(turn + 1), *range(turn - 1, back - 1, -1)]
+        arm = things = _turned(manner, moments(row, path, keyframes), done, last, rng)
+    if len(arm) < keyframes:
+        return None
+    carried = carried_blocks([path[n] for n in things])
     words = {
-        name: judge(t, path[0], path[back], carried_blocks([path[i] for i in states]))
+        name: judge(t, path[0], path[things[-1]], carried)
         for name, t in TASKS.items()
         if t.category == row.category
     }
     if words[row.task] is not Outcome.FALSE or Outcome.TRUE in words.values():
         return None
-    return (manner, states) if len(states) >= keyframes else None
+    return Course(manner, arm, things)
+
+
+def _turned(
+    manner: str, ends: Sequence[int], done: int, last: int, rng: np.random.Generator
+) -> list[int]:
+    """States of a course that stops at one of `ends`, or turns back there or after `done`."""
+    if manner == "undone":
+        turn = int(rng.integers(done, last + 1))
+    elif ends:
+        turn = ends[int(rng.integers(len(ends)))]
+    else:
+        return []
+    if manner == "stopped":
+        return list(range(turn + 1))
+    back = int(rng.uniform(*BACK) * min(turn, done))
+    return [*range(turn + 1), *range(turn - 1, back - 1, -1)]
 
 
 def cut(world: World, row: EpisodeRow, keyframes: int, seed: int) -> tuple[str, EpisodeRow] | None:
@@ -134,14 +178,13 @@ def cut(world: World, row: EpisodeRow, keyframes: int, seed: int) -> tuple[str, 
     found = next((c for c in drawn if c is not None), None)
     if found is None:
         return None
-    manner, states = found
-    taken = [path[i] for i in states]
+    taken = [path[n] for n in found.things]
     outcomes = judge_all(path[0], taken[-1], carried_blocks(taken))
-    return manner, replace(
+    return found.manner, replace(
         row,
         kind=UNFINISHED,
-        states=row.states[states],
-        duration_s=(len(states) - 1) * SAMPLE_S,
+        states=found.states(row),
+        duration_s=(len(taken) - 1) * SAMPLE_S,
         outcomes={name: int(outcome) for name, outcome in outcomes.items()},
     )
 
@@ -158,9 +201,9 @@ def cut_rows(job: Job) -> Made:
             if short is None:
                 stage.made.tally[f"no_moment {row.task}"] += 1
                 continue
-            manner, course_of_it = short
+            manner, unfinished = short
             stage.made.tally[f"{manner} {row.task}"] += 1
-            stage.made.rows.append(rendered(stage, settings, course_of_it))
+            stage.made.rows.append(rendered(stage, settings, unfinished))
         return stage.made
 
 
@@ -190,8 +233,10 @@ def record_unfinished(
         Path(folder),
         lambda shard: {
             **settings_again(shard, data, size, keyframes),
+            "pictures": read_notes(shard)["settings"]["pictures"],
             "kind": UNFINISHED,
             "cut": [*CUT, *BACK],
+            "manners": dict(MANNERS),
         },
         workers=workers,
         title=UNFINISHED,

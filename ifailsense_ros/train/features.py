@@ -97,9 +97,10 @@ def cached_features(
     for content, _ in shards:
         text = json.dumps({**common, "shard": content}, sort_keys=True)
         paths.append(folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy")
-    work = [(p, s) for p, (_, s) in zip(paths, shards, strict=True) if not p.exists()]
     model.model.vision_tower.to(here.device)
-    share = work[here.process_index :: here.num_processes]
+    # Shared out before looking at what is there: another process may be done with its part by now.
+    work = [(path, montages) for path, (_, montages) in zip(paths, shards, strict=True)]
+    share = [w for w in work[here.process_index :: here.num_processes] if not w[0].exists()]
     for path, montages in tqdm(
         share, desc="vision features", unit="shard", mininterval=5, disable=not share
     ):

@@ -22,7 +22,7 @@ from transformers import PaliGemmaProcessor
 from ifailsense_ros.core.prompt import build_prompt
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
-from ifailsense_ros.model.vlm import base_of, encode_prompts, one_pass
+from ifailsense_ros.model.vlm import base_of, encode_prompts, first_tokens, one_pass
 from ifailsense_ros.train.compute import accelerator, amp, uses_bf16
 from ifailsense_ros.train.features import Rows, weights_hash
 
@@ -76,7 +76,7 @@ class Collector:
     ) -> None:
         self._model, self._processor, self._layers = model, processor, tuple(layers)
         self._prompt, self._ablation, self._cache = prompt, ablation, cache
-        self._answers = [processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in words]
+        self._answers = list(first_tokens(processor.tokenizer, words))
         self._key = {
             "weights": weights_hash(model),
             "layers": list(layers),
@@ -106,8 +106,9 @@ class Collector:
         longest = max(lengths.values())
         starts = range(0, len(samples), PIECE)
         paths = [folder / f"{number:04d}.npy" for number in range(len(starts))]
-        work = [(p, s) for p, s in zip(paths, starts, strict=True) if not p.exists()]
-        share = work[here.process_index :: here.num_processes]
+        # Shared out before looking at what is there: others may be done with their part by now.
+        work = list(zip(paths, starts, strict=True))
+        share = [w for w in work[here.process_index :: here.num_processes] if not w[0].exists()]
         for path, start in tqdm(share, desc="hidden states", mininterval=5, disable=not share):
             end = min(start + PIECE, len(samples))
             self._piece(path, samples[start:end], prompts[start:end], features, longest, batch)

@@ -11,7 +11,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
-from ifailsense_ros.model.vlm import encode_prompts, forward_from_vision
+from ifailsense_ros.model.vlm import encode_prompts, first_tokens, forward_from_vision
 from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.packing import pack, packed_answers
 
@@ -47,9 +47,7 @@ class AnswerProbe:
         Args:
             packed: in the layout of `train.packing`, which reads each montage once.
         """
-        first, second = (
-            self._processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in words
-        )
+        first, second = first_tokens(self._processor.tokenizer, words)
         if packed:
             return self._packed_margins(model, prompt, (first, second), ablation)
         device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""Cross-entropy of the suffix tokens (paper, Eq. 1) from cached tower features."""
+"""Cross-entropy of the answers (paper, Eq. 1), from cached tower features."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.nn import functional
 from ifailsense_ros.model.vlm import IGNORED_LABEL, Inputs, forward_from_vision
 
 
-def suffix_losses(
+def suffix_logits(
     model: nn.Module, inputs: Inputs, features: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of every suffix token, eos included, and the row of the batch it belongs to.
+    """What every suffix token, eos included, is predicted from, row by row.
 
     Batches are left-padded, so all labels lie in the last columns, and logits are computed for
     those alone: at every position they would cost more than the rest of a small model.
@@ -22,7 +22,7 @@ def suffix_losses(
         features: (B, n_img, d_vision) of the frozen tower.
 
     Returns:
-        float32 (n,) losses and int64 (n,) row numbers, n the number of labelled tokens.
+        float32 (n, V) logits and int64 (n,) tokens, n the number of labelled tokens.
     """
     device = next(model.parameters()).device
     inputs = {k: v.to(device) for k, v in inputs.items()}
@@ -31,7 +31,20 @@ def suffix_losses(
     logits = forward_from_vision(model, inputs, features, logits_to_keep=columns + 1)
     target = inputs["labels"][:, -columns:]
     wanted = target != IGNORED_LABEL
-    losses = functional.cross_entropy(
-        logits[:, :-1][wanted].float(), target[wanted], reduction="none"
-    )
-    return losses, wanted.nonzero(as_tuple=True)[0]
+    return logits[:, :-1][wanted].float(), target[wanted]
+
+
+def decision_loss(
+    logits: torch.Tensor, tokens: torch.Tensor, words: tuple[int, int]
+) -> torch.Tensor:
+    """Mean cross-entropy between two words alone, over the answers that are one of them.
+
+    Args:
+        logits: (n, V) of the answers' tokens.
+        tokens: int64 (n,), the right ones.
+        words: ids of the two.
+    """
+    pair = torch.tensor(words, device=tokens.device)
+    is_second = tokens == pair[1]
+    decides = (tokens == pair[0]) | is_second
+    return functional.cross_entropy(logits[decides][:, pair], is_second[decides].long())

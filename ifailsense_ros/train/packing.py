@@ -1,10 +1,10 @@
-"""Several questions about one montage in one sequence: what makes stage 0 cheap.
+"""Several questions about one montage in one sequence: what makes the small model's training cheap.
 
 A montage is hundreds of tokens, a question about it a dozen. Packed, the montage is read once and
 every question (prompt and answer) stands behind it, as if it were alone: it starts at the same
 position, sees the montage and itself, and no other question. The montage does not see the
 questions, which is the one difference from an evaluation prompt, where image and prompt attend to
-each other. The last phase of stage 0 and all later stages use the evaluation's own layout.
+each other. The last phases of stages 0 and 1, and stage 2, use the evaluation's own layout.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import PaliGemmaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -87,22 +86,22 @@ def pack(processor: PaliGemmaProcessor, rows: Sequence[Sequence[tuple[str, str]]
     return Packed(input_ids, mask[:, None], position_ids, labels, question)
 
 
-def packed_losses(
+def packed_logits(
     model: nn.Module, packed: Packed, features: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss of every answer token, eos included, its row, and its question within the row.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What every answer token, eos included, is predicted from, row by row.
 
     Args:
         features: (B, n_img, d_vision) of the frozen tower.
 
     Returns:
-        float32 (n,) losses, int64 (n,) rows and (n,) questions, n the number of answer tokens.
+        float32 (n, V) logits; int64 (n,) tokens, rows, and questions within the row; n the number
+        of answer tokens.
     """
     rows, columns = (packed.labels != IGNORED_LABEL).nonzero(as_tuple=True)
     logits = _logits_before(model, packed, features, rows, columns)
-    wanted = packed.labels[rows, columns].to(logits.device)
-    losses = functional.cross_entropy(logits, wanted, reduction="none")
-    return losses, rows, packed.question[rows, columns]
+    tokens = packed.labels[rows, columns].to(logits.device)
+    return logits, tokens, rows, packed.question[rows, columns]
 
 
 def packed_answers(model: nn.Module, packed: Packed, features: torch.Tensor) -> torch.Tensor:

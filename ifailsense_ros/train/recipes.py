@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry
-from ifailsense_ros.data import records
-from ifailsense_ros.data.records import EXPERT
+from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.model.vlm import LORA_TARGETS
 from ifailsense_ros.train.loop import Schedule
 
@@ -50,6 +50,16 @@ class Questions:
     unfinished: int = 3
 
 
+QUESTION = "<image> answer en did the robot {instruction}?"
+WORDINGS = (
+    QUESTION,
+    "<image> answer en {instruction}?",
+    "<image> en {instruction}",
+    "<image> {instruction}",
+)
+"""Ways to ask the same: what is learned about one must not hang on its words."""
+
+
 @dataclass(frozen=True)
 class Stage0:
     """Makes a small base VLM: captions of what was done, and yes/no questions about it.
@@ -60,11 +70,32 @@ class Stage0:
     Attributes:
         packed: captions and several questions behind each montage (`train.packing`); None: one
             question a montage in the layout of the evaluation, right and wrong, without captions.
+        templates: what yes and no answer; one is drawn for each question.
     """
 
     schedule: Schedule
     sampling: Sampling = Sampling()
     packed: Questions | None = None
+    templates: tuple[str, ...] = (QUESTION,)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of stage 1, with a fresh optimiser.
+
+    Attributes:
+        packed: several questions behind each montage (`train.packing`); None: one, in the layout of
+            the evaluation.
+        tokens: weight of the cross-entropy of the answer's tokens among all (paper, Eq. 1).
+        decision: weight of the cross-entropy between the two answer words alone. To a base that has
+            never met them, the former is at first a call to say either word at all, whatever it
+            sees, and following it destroys what was known; the latter asks which of the two.
+    """
+
+    schedule: Schedule
+    packed: Questions | None = None
+    tokens: float = 1.0
+    decision: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,25 +103,22 @@ class Stage1:
     """Supervised fine-tuning with LoRA (paper, Sec. IV-B.1).
 
     Attributes:
-        schedules: one after the other, each with a fresh optimiser (warm restarts).
+        phases: one after the other.
         targets: regular expression of the modules that get an adapter. Plain names would also wrap
             SigLIP's projections.
         rank: r.
         alpha: LoRA's scale is alpha / rank.
         dropout: on the adapter's input.
         train_projector: the paper trains the projector, the authors' release froze it.
-        packed: layout of all schedules but the last (`train.packing`); None: the evaluation layout,
-            as in the last.
     """
 
-    schedules: tuple[Schedule, ...]
+    phases: tuple[Phase, ...]
     targets: str
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.05
     train_projector: bool = True
     sampling: Sampling = Sampling()
-    packed: Questions | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +146,9 @@ class Stage2:
     num_blocks: int = 3
     vote_weights: tuple[float, ...] | None = None
     weight_vlm: float = 2.0
+
+
+_Part = TypeVar("_Part", Stage0, Phase, Stage2)
 
 
 @dataclass(frozen=True)
@@ -179,15 +210,16 @@ class Recipe:
     def with_seed(self, seed: int) -> Recipe:
         """The same with other random draws everywhere: initial weights, batches, dropout."""
 
-        def moved(schedule: Schedule) -> Schedule:
+        def moved(part: _Part) -> _Part:
             # phases differ by one: a thousand keeps the draws of two seeds apart
-            return replace(schedule, seed=(schedule.seed + 1000 * (seed - self.seed)) % 2**31)
+            there = (part.schedule.seed + 1000 * (seed - self.seed)) % 2**31
+            return replace(part, schedule=replace(part.schedule, seed=there))
 
         return replace(
             self,
-            stage0=tuple(replace(s, schedule=moved(s.schedule)) for s in self.stage0),
-            stage1=replace(self.stage1, schedules=tuple(map(moved, self.stage1.schedules))),
-            stage2=replace(self.stage2, schedule=moved(self.stage2.schedule)),
+            stage0=tuple(map(moved, self.stage0)),
+            stage1=replace(self.stage1, phases=tuple(map(moved, self.stage1.phases))),
+            stage2=moved(self.stage2),
             seed=seed,
         )
 
@@ -196,7 +228,7 @@ class Recipe:
         """Kinds of episodes it learns from."""
         stages = (*self.stage0, self.stage1, self.stage2)
         wanted = any(s.sampling.unfinished for s in stages)
-        return (EXPERT, records.UNFINISHED) if wanted else (EXPERT,)
+        return (EXPERT, UNFINISHED) if wanted else (EXPERT,)
 
 
 # Patterns on the language model: plain names would wrap the vision tower's projections as well.
@@ -208,37 +240,57 @@ LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
 ARRIVALS = {"rotating": 2.0, "pushing": 1.5, "placing": 2.5, "lighting": 1.5}
 # Much of what it learns from has nothing done in it: what was wanted must be seen to have come
 # true, and not only to have been attempted.
-UNFINISHED = 0.5
+UNFINISHED_SHARE = 0.5
 
 SIM_TINY_SMF = Recipe(
     name="sim-tiny-smf",
     stage0=(
         Stage0(Schedule(steps=1200, lr=1e-3, warmup=100, eval_every=100), packed=Questions()),
         Stage0(
-            Schedule(steps=400, lr=5e-4, warmup=30, eval_every=100),
+            Schedule(steps=400, lr=5e-4, warmup=30, eval_every=100, seed=43),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
             packed=Questions(),
+            templates=WORDINGS,
         ),
         Stage0(
-            Schedule(steps=150, lr=3e-4, warmup=20, eval_every=75),
+            Schedule(steps=150, lr=3e-4, warmup=20, eval_every=75, seed=44),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
+            templates=WORDINGS,
         ),
     ),
     # A model of width 192 needs what a 2304 wide one does not: every projection adapted, a larger
     # rank and a higher rate. A rate of 1e-3 wrecks it, though: what it knew of verbs was gone.
     stage1=Stage1(
         (
-            # `success` and `fail` are words it has never met: many short looks at them come first.
-            Schedule(steps=350, lr=5e-4, warmup=30, weight_decay=0.01, eval_every=50),
-            Schedule(
-                steps=150, lr=3e-4, warmup=20, weight_decay=0.01, eval_every=75, patience=3, seed=43
+            # `success` and `fail` are words it has never met: first which of them, then that the
+            # answer is one of them.
+            Phase(
+                Schedule(steps=100, lr=5e-4, warmup=20, weight_decay=0.01, eval_every=50),
+                packed=Questions(),
+                tokens=0.0,
+                decision=1.0,
+            ),
+            Phase(
+                Schedule(steps=150, lr=5e-4, warmup=20, weight_decay=0.01, eval_every=50, seed=43),
+                packed=Questions(),
+                decision=1.0,
+            ),
+            Phase(
+                Schedule(
+                    steps=150,
+                    lr=3e-4,
+                    warmup=20,
+                    weight_decay=0.01,
+                    eval_every=75,
+                    patience=3,
+                    seed=44,
+                ),
             ),
         ),
         targets=ALL_LINEAR,
         rank=32,
         alpha=64,
         sampling=Sampling(hard=0.8, category_weights=LEFT_RIGHT),
-        packed=Questions(),
     ),
     stage2=Stage2(
         Schedule(steps=800, lr=5e-4, warmup=50, weight_decay=0.1, eval_every=100, patience=3),
@@ -252,29 +304,34 @@ def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
     """The recipe with unfinished episodes from the second phase of stage 0 on."""
 
     def taught(sampling: Sampling) -> Sampling:
-        return replace(sampling, unfinished=UNFINISHED)
+        return replace(sampling, unfinished=UNFINISHED_SHARE)
 
-    first, second, last = recipe.stage0
+    first, _, third = recipe.stage0
     # As many answers are yes as no: what is unfinished adds to the latter.
-    second = replace(second, packed=Questions(right=4, wrong=3, unfinished=2))
+    even = Questions(right=5, wrong=2, unfinished=3)
     return replace(
         recipe,
         name=name,
         stage0=(
             first,
-            replace(second, sampling=replace(second.sampling, unfinished=0.35)),
-            # Whether a block that was carried off really arrived is seen last of all.
-            Stage0(
-                Schedule(steps=500, lr=5e-4, warmup=20, eval_every=125, seed=43),
-                Sampling(hard=0.8, unfinished=UNFINISHED, category_weights=ARRIVALS),
-                packed=Questions(right=5, wrong=2, unfinished=3),
+            # Whether what was carried off really arrived takes longest to see.
+            *(
+                Stage0(
+                    Schedule(steps=steps, lr=5e-4, warmup=30, eval_every=100, seed=seed),
+                    Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
+                    packed=even,
+                    templates=WORDINGS,
+                )
+                for steps, seed in ((700, 43), (800, 45))
             ),
-            replace(last, sampling=taught(last.sampling)),
+            replace(third, sampling=taught(third.sampling)),
         ),
         stage1=replace(
             recipe.stage1,
             sampling=taught(recipe.stage1.sampling),
-            packed=Questions(right=5, wrong=2, unfinished=3),
+            phases=tuple(
+                replace(p, packed=even if p.packed else None) for p in recipe.stage1.phases
+            ),
         ),
         stage2=replace(recipe.stage2, sampling=taught(recipe.stage2.sampling)),
     )
@@ -288,16 +345,18 @@ RELEASE = Recipe(
     stage0=(),
     stage1=Stage1(
         (
-            Schedule(
-                steps=0,
-                epochs=3,
-                lr=2e-5,
-                warmup=0.1,
-                final=0.0,
-                weight_decay=1e-5,
-                betas=(0.9, 0.999),
-                accumulate=8,
-                eval_every=0,
+            Phase(
+                Schedule(
+                    steps=0,
+                    epochs=3,
+                    lr=2e-5,
+                    warmup=0.1,
+                    final=0.0,
+                    weight_decay=1e-5,
+                    betas=(0.9, 0.999),
+                    accumulate=8,
+                    eval_every=0,
+                )
             ),
         ),
         targets=ALL_LINEAR,

@@ -224,23 +224,22 @@ class Run:
         tuned = stage1.with_adapter(base.model, settings).to(compute.accelerator().device)
         if self._first_stage == 2:
             folders = sorted(self._base_run.glob(f"stage1*/{loop.DONE_FILE}"))
-            if len(folders) != len(settings.schedules):
+            if len(folders) != len(settings.phases):
                 raise ConfigError(f"{self._base_run}: stage 1 is not finished; let it finish first")
             for done in folders:
                 figures[done.parent.name] = loop.finished([tuned], done.parent)
             return tuned
-        for phase, schedule in enumerate(settings.schedules):
-            packed = settings.packed if phase + 1 < len(settings.schedules) else None
-            of_phase = replace(settings, schedules=(schedule,), packed=packed)
-            folder = self._trail.folder("stage1", phase, of_phase)
+        for number, phase in enumerate(settings.phases):
+            of_phase = replace(settings, phases=(phase,))
+            folder = self._trail.folder("stage1", number, of_phase)
             figures[folder.name] = stage1.train_stage1(
                 tuned,
                 base.processor,
                 self.train_set,
                 train,
                 probe,
-                of_phase,
-                schedule,
+                settings,
+                phase,
                 self.recipe.prompt,
                 self.ablation,
                 folder,

@@ -5,10 +5,12 @@ Only for bases made here. A base from a hub has had its pre-training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.data.ablation import Ablation
@@ -17,12 +19,11 @@ from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.dataset import Drawn, TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
-from ifailsense_ros.train.losses import suffix_losses
-from ifailsense_ros.train.packing import pack, packed_losses
-from ifailsense_ros.train.recipes import Stage0
+from ifailsense_ros.train.losses import suffix_logits
+from ifailsense_ros.train.packing import pack, packed_logits
+from ifailsense_ros.train.recipes import QUESTION, Stage0
 
 CAPTION = "<image> caption en"
-QUESTION = "<image> answer en did the robot {instruction}?"
 YES, NO = "yes", "no"
 
 
@@ -48,10 +49,11 @@ def train_stage0(
 
     def packed(rng: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = train.draw_questions(rng, settings.sampling, settings.packed)
-        rows = [[*_caption(d), *_questions(d, ablation)] for d in drawn]
+        rows = [[*_caption(d), *_questions(d, ablation, settings.templates, rng)] for d in drawn]
         pictures = torch.from_numpy(features[[d.index for d in drawn]].astype(np.float32))
         with amp():
-            losses, row, number = packed_losses(model, pack(processor, rows), pictures)
+            logits, tokens, row, number = packed_logits(model, pack(processor, rows), pictures)
+            losses = functional.cross_entropy(logits, tokens, reduction="none")
         captioned = torch.tensor([bool(_caption(d)) for d in drawn])
         is_caption = (captioned[row] & (number == 0)).to(losses.device)
         answer = losses[~is_caption].mean()
@@ -61,13 +63,15 @@ def train_stage0(
 
     def plain(rng: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = train.draw(rng, settings.sampling)
-        asked = [(d.index, *q) for d in drawn for q in _questions(d, ablation)]
+        asked = [
+            (d.index, *q) for d in drawn for q in _questions(d, ablation, settings.templates, rng)
+        ]
         indices, prompts, answers = zip(*asked, strict=True)
         inputs = encode_prompts(processor, prompts, answers)
         pictures = torch.from_numpy(features[list(indices)].astype(np.float32))
         with amp():
-            losses, _ = suffix_losses(model, inputs, pictures)
-        return {"loss": losses.mean()}
+            loss = functional.cross_entropy(*suffix_logits(model, inputs, pictures))
+        return {"loss": loss}
 
     def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((settings.schedule.seed, number))
@@ -90,9 +94,12 @@ def _caption(drawn: Drawn) -> list[tuple[str, str]]:
     return [(CAPTION, drawn.right[0])] if drawn.right else []
 
 
-def _questions(drawn: Drawn, ablation: Ablation) -> list[tuple[str, str]]:
+def _questions(
+    drawn: Drawn, ablation: Ablation, templates: Sequence[str], rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    asked = [(text, YES) for text in drawn.right] + [(text, NO) for text in drawn.wrong]
+    chosen = rng.integers(len(templates), size=len(asked))
     return [
-        (QUESTION.format(instruction=ablation.text(text)), answer)
-        for texts, answer in ((drawn.right, YES), (drawn.wrong, NO))
-        for text in texts
+        (templates[i].format(instruction=ablation.text(text)), answer)
+        for i, (text, answer) in zip(chosen, asked, strict=True)
     ]

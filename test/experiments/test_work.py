@@ -29,7 +29,7 @@ def place(tmp_path_factory):
         build(BuildSettings((f"store:{store}",)), folder / "data" / name)
     recipes = {"sim-tiny": short(RECIPES["sim-tiny"])}
     place = Workplace.of(folder / "data", folder / "out", all_cells(recipes), recipes)
-    compute.set_up("fp32")
+    compute.set_up()
 
     def worker(cell):
         if isinstance(cell, PredictionCell):

@@ -52,12 +52,14 @@ def _write(folder: Path, data) -> Path:
     return path
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize("guard", [True, False])
 def test_round_trip(tmp_path, version, guard):
     config = _full() if version == 1 else _calibrated()
-    if version == 2 and not guard:
+    if version > 1 and not guard:
         config = replace(config, calibration=replace(config.calibration, guard=None))
+    if version == 3:
+        config = replace(config, schema_version=3, masks_padding=False)
     path = _write(tmp_path, config.to_json())
     assert CheckpointConfig.from_json(path) == config
     assert CheckpointConfig.from_json(tmp_path) == config
@@ -76,8 +78,9 @@ def _edit(data: dict, field: str, value) -> None:
 _DELETE = object()
 
 MISTAKES = [
-    ("schema_version", 3, "schema_version is 3, this release reads 1 and 2"),
+    ("schema_version", 4, "schema_version is 4, this release reads 1 to 3"),
     ("calibration", None, "unknown field calibration"),
+    ("masks_padding", True, "unknown field masks_padding"),
     ("schema_version", _DELETE, "schema_version is None"),
     ("schema_version", True, "schema_version is True"),
     ("name", _DELETE, "missing field name"),
@@ -227,6 +230,26 @@ def test_the_hash_of_version_1_is_what_it_was_before_there_was_a_version_2():
     del content["metrics"]
     text = json.dumps(content, sort_keys=True)
     assert _full().short_hash == hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def test_the_hash_of_version_2_is_what_it_was_before_there_was_a_version_3():
+    content = json.loads(_calibrated().to_json())
+    assert "masks_padding" not in content
+    del content["metrics"]
+    text = json.dumps(content, sort_keys=True)
+    assert _calibrated().short_hash == hashlib.sha256(text.encode()).hexdigest()[:8]
+    newer = replace(_calibrated(), schema_version=3)
+    assert replace(newer, masks_padding=False).short_hash != newer.short_hash
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_field_of_a_newer_version_is_not_written_into_an_older_one(tmp_path, version):
+    data = json.loads(replace(_full(), schema_version=3, masks_padding=False).to_json())
+    data["schema_version"] = version
+    if version == 1:
+        del data["calibration"]
+    with pytest.raises(CheckpointError, match="unknown field masks_padding"):
+        CheckpointConfig.from_json(_write(tmp_path, data))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from ifailsense_ros.model.detector import (
     is_out_of_memory,
     load_detector,
 )
-from ifailsense_ros.model.vlm import encode_pictures, encode_prompts
+from ifailsense_ros.model.vlm import encode_pictures, encode_prompts, one_pass
 
 
 @pytest.fixture
@@ -74,6 +74,29 @@ def test_votes_are_those_of_the_parts(detector, checkpoint):
     assert [v.weight for v in judgement.votes] == [1.0, 1.0, 1.0, 2.0]
     again = arbitrate(judgement.votes, "two_of_three")
     assert (judgement.outcome, judgement.p_success) == (again.outcome, again.p_success)
+
+
+def test_where_padding_counts_a_verdict_still_does_not_depend_on_the_batch(checkpoint):
+    """Instructions of several lengths; the parts say that padding would have changed the votes."""
+    _settings(checkpoint, schema_version=3, masks_padding=False, calibration=None)
+    detector = load_detector(checkpoint, device="cpu")
+    texts = ["open", "rotate the blue block to the left", "lift it", "lift", "open the drawer"]
+    episodes = [make_episode(text, seed=i) for i, text in enumerate(texts)]
+    together = detector.judge_batch(episodes)
+    for episode, judgement in zip(episodes, together, strict=True):
+        assert _p(judgement) == pytest.approx(_p(detector.judge(episode)), abs=1e-5)
+    parts = load_checkpoint(checkpoint)
+    prompts = [f"<image> evaluate en {text}" for text in texts[:2]]
+    pixels = encode_pictures(
+        parts.processor, [compose(e, MontageGeometry(2, 4, 14, 14)) for e in episodes[:2]]
+    )
+    with torch.no_grad():
+        out = one_pass(
+            parts.model, encode_prompts(parts.processor, prompts), [0, 1, 2], pixel_values=pixels
+        )
+        padded = parts.fs_blocks(out.hidden, out.mask).sigmoid()
+    assert (padded[0] - torch.tensor(_p(together[0]))).abs().max() > 1e-3  # the shorter one
+    assert padded[1].tolist() == pytest.approx(_p(together[1]), abs=1e-5)  # nothing was padded
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Episodes with nothing done: the oracle's word, the three manners, one path for pictures."""
+"""Episodes with nothing done: the oracle's word, the four manners, one path for pictures."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from ifailsense_ros.sim.record import record, settings_of
 from ifailsense_ros.sim.record_failures import record_failures
 from ifailsense_ros.sim.tasks import CATEGORIES, TASKS
 from ifailsense_ros.sim.unfinished import (
+    ARM,
     BACK,
     CUT,
     MANNERS,
+    Course,
     completion,
     course,
     cut,
@@ -88,12 +90,18 @@ def test_each_manner_runs_where_its_name_says(world: Any, experts: list[EpisodeR
     for row in experts:
         path = path_of(world, row)
         done = completion(row, path)
-        for _ in range(6):
+        for _ in range(12):
             drawn = course(row, path, 4, rng)
             if drawn is None:
                 continue
-            manner, states = drawn
+            manner, states = drawn.manner, drawn.arm
             seen[manner] += 1
+            if manner == "put_back":
+                since = drawn.things.index(0, 1)
+                assert states == list(range(len(path))) and since > done
+                assert drawn.things == [n if n < since else 0 for n in states]
+                continue
+            assert drawn.things == states
             turn, end = max(states), states[-1]
             assert states[: turn + 1] == list(range(turn + 1))  # as the expert up to the turn
             assert states[turn:] == list(range(turn, end - 1, -1))  # and backwards from there
@@ -102,6 +110,19 @@ def test_each_manner_runs_where_its_name_says(world: Any, experts: list[EpisodeR
             if manner != "stopped":
                 assert end <= BACK[1] * min(turn, done)
     assert min(seen.values()) > 5, seen
+
+
+def test_put_back_is_the_experts_arm_in_front_of_the_first_scene(
+    world: Any, experts: list[EpisodeRow]
+) -> None:
+    row = experts[0]
+    last = len(row.states) - 1
+    seen = Course("put_back", list(range(last + 1)), [*range(last), 0]).states(row)
+    assert np.array_equal(seen[:-1], row.states[:-1])
+    assert np.array_equal(seen[-1, :ARM], row.states[-1, :ARM])
+    assert world.state_at(seen[-1]) == world.state_at(row.states[0])
+    assert world.state_at(row.states[-1]) != world.state_at(row.states[0])
+    assert world.model.joint("finger_right").qposadr[0] + 1 == ARM
 
 
 def test_nothing_is_done_beyond_dispute(world: Any, experts: list[EpisodeRow]) -> None:

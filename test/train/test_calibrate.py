@@ -12,7 +12,7 @@ import pytest
 from tiny_runs import row
 
 from ifailsense_ros.core.calibration import reliability, sigmoid, vote_log_odds
-from ifailsense_ros.core.checkpoint import CheckpointConfig
+from ifailsense_ros.core.checkpoint import SCHEMA_VERSION, CheckpointConfig
 from ifailsense_ros.core.errors import CheckpointError, ConfigError
 from ifailsense_ros.core.verdict import Outcome, Reason
 from ifailsense_ros.data.ablation import Ablation
@@ -141,7 +141,7 @@ def test_a_checkpoint_is_calibrated_in_place(calibrated):
     folder, before, after = calibrated
     assert after == CheckpointConfig.from_json(folder)
     after.verify(folder)
-    assert after.schema_version == 2
+    assert after.schema_version == SCHEMA_VERSION
     assert after.short_hash != before.short_hash
     assert after.calibration.failures == after.calibration.successes > 1
     assert (folder / after.calibration.file).stat().st_size < 300_000

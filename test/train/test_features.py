@@ -1,5 +1,7 @@
 """Rows on disk as one array; what a cache is keyed by."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ifailsense_ros.train.features import Rows, weights_hash
+from ifailsense_ros.model.tiny import build_tiny
+from ifailsense_ros.train.features import Rows, cached_features, weights_hash
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=5).filter(sum), st.data())
@@ -37,3 +40,26 @@ def test_a_hash_of_weights_knows_names_values_and_the_wanted_precision():
     assert weights_hash(module) != before
     assert weights_hash(module, torch.float16) == rounded
     assert weights_hash(nn.ModuleDict({"a": module})) != weights_hash(nn.ModuleDict({"b": module}))
+
+
+def test_processes_share_out_shards_whatever_the_others_have_done_by_then(tmp_path, monkeypatch):
+    """The second of two processes looks when the first is done with its shard already."""
+    model, processor = build_tiny(["a"], (14, 14), intermediate_size=32)
+    picture = np.zeros((14, 14, 3), np.uint8)
+    shards = [(name, lambda: iter([picture])) for name in ("first", "second")]
+
+    def process(index):
+        monkeypatch.setattr(
+            "ifailsense_ros.train.features.accelerator",
+            lambda: SimpleNamespace(
+                process_index=index,
+                num_processes=2,
+                device=torch.device("cpu"),
+                wait_for_everyone=lambda: None,
+            ),
+        )
+        return cached_features(model, processor, shards, {}, tmp_path)
+
+    with pytest.raises(FileNotFoundError):  # nobody waits here, so the other's is not there yet
+        process(0)
+    assert len(process(1)) == 2

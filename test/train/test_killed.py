@@ -18,7 +18,7 @@ from ifailsense_ros.train.recipes import SIM_TINY
 from ifailsense_ros.train.run import Run
 
 STEPS = 9
-STAGES = ("stage0", "stage0-1", "stage1", "stage2")
+STAGES = ("stage0", "stage0-1", "stage1", "stage1-1", "stage2")
 
 
 def train(store, out, killed_in=None, at_step=-1):
@@ -45,7 +45,7 @@ def train(store, out, killed_in=None, at_step=-1):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_in_every_stage_and_resumed_gives_equal_weights(tmp_path):
-    assert len(SIM_TINY.stage1.schedules) == 1
+    assert len(SIM_TINY.stage1.phases) == 3
     store = make_store(tmp_path / "store")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ifailsense_ros.train.run", "tiny_runs"])

@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.tiny import build_tiny
 from ifailsense_ros.model.vlm import IGNORED_LABEL
+from ifailsense_ros.train.dataset import Drawn
 from ifailsense_ros.train.judge import AnswerProbe
-from ifailsense_ros.train.packing import pack, packed_answers, packed_losses
+from ifailsense_ros.train.packing import pack, packed_answers, packed_logits
+from ifailsense_ros.train.recipes import WORDINGS
+from ifailsense_ros.train.stage0 import _questions
 
 ROWS = [
     [
@@ -38,16 +42,22 @@ def features(tiny):
     return torch.randn(2, tiny[1].image_seq_length, 384, generator=generator)
 
 
+def losses_of(model, packed, pictures):
+    """Of every answer token, its row, and its question within the row."""
+    logits, tokens, rows, questions = packed_logits(model, packed, pictures)
+    return functional.cross_entropy(logits, tokens, reduction="none"), rows, questions
+
+
 def test_a_question_sees_its_montage_and_no_other_question(tiny, features):
     model, processor = tiny
     with torch.no_grad():
-        losses, rows, numbers = packed_losses(model, pack(processor, ROWS), features)
+        losses, rows, numbers = losses_of(model, pack(processor, ROWS), features)
         for i, row in enumerate(ROWS):
             for j, question in enumerate(row):
-                alone, *_ = packed_losses(model, pack(processor, [[question]]), features[i : i + 1])
+                alone, *_ = losses_of(model, pack(processor, [[question]]), features[i : i + 1])
                 assert torch.allclose(alone, losses[(rows == i) & (numbers == j)], atol=1e-4)
         other = [[*ROWS[0][:2], ("<image> answer en did the robot lift it?", "yes")], ROWS[1]]
-        changed, *_ = packed_losses(model, pack(processor, other), features)
+        changed, *_ = losses_of(model, pack(processor, other), features)
     same = (rows == 1) | (numbers < 2)
     assert torch.allclose(losses[same], changed[same], atol=1e-4)
 
@@ -66,7 +76,7 @@ def test_answers_are_read_where_the_first_answer_token_is_learned(tiny, features
     model, processor = tiny
     with torch.no_grad():
         logits = packed_answers(model, pack(processor, ROWS), features)
-        losses, rows, numbers = packed_losses(model, pack(processor, ROWS), features)
+        losses, rows, numbers = losses_of(model, pack(processor, ROWS), features)
     ids = [processor.tokenizer.encode(w, add_special_tokens=False)[0] for w in ("yes", "no", "no")]
     for place, (i, j) in enumerate(((0, 1), (0, 2), (1, 0)), start=1):
         first = losses[(rows == i) & (numbers == j)][0]
@@ -90,3 +100,17 @@ def test_the_probe_gives_each_sample_its_own_margin(tiny, features):
             packed=True,
         )  # fmt: skip
         assert margin == pytest.approx(one, abs=2e-2)  # bfloat16 where the processor has it
+
+
+def test_questions_are_worded_by_the_templates_and_answered_by_the_episode():
+    drawn = Drawn(0, right=("lift it", "raise it"), wrong=("push it",))
+    asked = _questions(drawn, Ablation(), WORDINGS, np.random.default_rng(0))
+    assert [answer for _, answer in asked] == ["yes", "yes", "no"]
+    for (prompt, _), text in zip(asked, ("lift it", "raise it", "push it"), strict=True):
+        assert prompt in {w.format(instruction=text) for w in WORDINGS}
+    many = Drawn(0, right=("lift it",) * 100, wrong=())
+    seen = {p for p, _ in _questions(many, Ablation(), WORDINGS, np.random.default_rng(0))}
+    assert len(seen) == len(WORDINGS)
+    assert not any(
+        word in prompt for prompt in WORDINGS for word in ("evaluate", "success", "fail")
+    )

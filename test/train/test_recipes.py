@@ -10,7 +10,7 @@ from ifailsense_ros.train.stage2 import hooked_layers, rows_of_batch, vote_weigh
 def schedules(recipe: Recipe):
     return [
         *(s.schedule for s in recipe.stage0),
-        *recipe.stage1.schedules,
+        *(p.schedule for p in recipe.stage1.phases),
         recipe.stage2.schedule,
     ]
 
@@ -28,8 +28,8 @@ def test_another_seed_changes_every_draw_and_the_usual_one_none(recipe):
 
 def test_the_release_in_steps():
     # 406 episodes, each with both labels: 812 samples, 32 a step
-    (stage1,) = RELEASE.stage1.schedules
-    stage1 = stage1.in_steps(812, 2 * RELEASE.stage1.sampling.pictures)
+    (stage1,) = RELEASE.stage1.phases
+    stage1 = stage1.schedule.in_steps(812, 2 * RELEASE.stage1.sampling.pictures)
     assert (stage1.steps, stage1.eval_every, stage1.accumulate) == (77, 25, 8)
     assert stage1.lr_at(7) == pytest.approx(2e-5, rel=0.03)
     assert stage1.lr_at(0) == pytest.approx(2e-5 / 7.7)
@@ -40,7 +40,7 @@ def test_the_release_in_steps():
 
 
 def test_steps_are_fewer_where_processes_share_them_and_batches_never_fewer_than_processes():
-    (schedule,) = RELEASE.stage1.schedules
+    schedule = RELEASE.stage1.phases[0].schedule
     assert schedule.batches(1) == schedule.batches(4) == 8
     assert schedule.batches(3) == 9
     assert RELEASE.stage2.schedule.batches(8) == 8

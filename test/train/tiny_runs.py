@@ -75,7 +75,7 @@ def short(recipe: Recipe, steps: int = 2, eval_every: int = 1) -> Recipe:
         ),
         stage1=replace(
             recipe.stage1,
-            schedules=tuple(replace(s, **few) for s in recipe.stage1.schedules),
+            phases=tuple(map(cut, recipe.stage1.phases)),
             sampling=Sampling(pictures=2),
         ),
         stage2=replace(

@@ -1,0 +1,355 @@
+"""Work spread over the cores of this machine or over machines (Ray), job by job, resumable.
+
+A job is a part of what is judged: a bag, a chunk of a data set, a shard of a store. Its rows lie in
+a parquet file of their own in the work folder, `FOLDER/work/NAME.parquet`, where the name is a hash
+of the job and the settings. Such a shard is written by the driver alone, whole or not at all, so
+that whatever is killed, and whenever, the same command goes on with the jobs that have none, no row
+comes twice and none is missing. Rows come out in the order of the jobs, however many did them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from ifailsense_ros.core.errors import ConfigError, DataError, text_of
+from ifailsense_ros.data.records import Problem
+from ifailsense_ros.evaluate.crews import (
+    Crew,
+    Failed,
+    InThisProcess,
+    Packed,
+    Processes,
+    Ready,
+    shard_notes,
+)
+
+WORK = "work"
+"""Folder of the shards, in the folder of the results."""
+
+ATTEMPTS = 2
+"""How often a job is begun that takes its worker with it."""
+
+_FORMAT = 1
+_BATCH = 1000
+_LOADS = 3
+
+Row = TypeVar("Row")
+
+
+class Job(Protocol):
+    """What a worker is given; must be picklable.
+
+    Attributes:
+        name: another one for each job, and when what it reads changes (see `fingerprint_of`).
+        where: what people call it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def where(self) -> str: ...
+
+
+class Done(NamedTuple):
+    """What came of a job.
+
+    Attributes:
+        rows: in their order.
+        problems: what of it could not be done.
+        files: to be put beside the results, by relative path ("montages/x.jpg"); they are there
+            before the rows are. A worker on another machine needs no access to the folder.
+    """
+
+    rows: Sequence[Any]
+    problems: Sequence[Problem] = ()
+    files: Mapping[str, bytes] = {}
+
+
+@dataclass(frozen=True)
+class Work(Generic[Row]):
+    """How jobs are done. All callables are named at module level, or `functools.partial` of such,
+    because they are sent to the workers.
+
+    Attributes:
+        load: makes what all jobs need (the detectors), once a worker.
+        do: (job, loaded) -> `Done`, or a tuple of its first fields. What it raises becomes the
+            job's problem, and the job is tried again by the next run.
+        to_table, from_table: rows as a parquet table and back.
+        settings: JSON values that, with the job, say all about its rows; a change of them begins
+            anew.
+    """
+
+    load: Callable[[], Any]
+    do: Callable[[Any, Any], Done | tuple]
+    to_table: Callable[[Sequence[Row]], pa.Table]
+    from_table: Callable[[pa.Table], Iterable[Row]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spread(Generic[Row]):
+    """All jobs of a run, done.
+
+    Attributes:
+        lost: what has no shard, job by job; the same command tries these again.
+        done_before: how many jobs were done by earlier runs.
+    """
+
+    work: Work[Row]
+    shards: Mapping[str, Path]
+    lost: Mapping[str, Problem]
+    done_before: int
+
+    def rows(self) -> Iterator[Row]:
+        """The rows in the order of the jobs, some at a time from the disk.
+
+        Raises:
+            DataError: a shard is gone or damaged.
+        """
+        for path in self._paths():
+            with _reading(path), pq.ParquetFile(path) as file:
+                batches = file.iter_batches(_BATCH)
+                for batch in batches:
+                    yield from self.work.from_table(pa.Table.from_batches([batch]))
+
+    def problems(self) -> Iterator[Problem]:
+        """What could not be done, in the order of the jobs. Raises as `rows`."""
+        for name, path in self.shards.items():
+            if name in self.lost:
+                yield self.lost[name]
+                continue
+            with _reading(path):
+                found = [Problem(where, what) for where, what in shard_notes(path)["problems"]]
+            yield from found
+
+    def _paths(self) -> Iterator[Path]:
+        return (path for name, path in self.shards.items() if name not in self.lost)
+
+
+def spread(
+    jobs: Iterable[Job],
+    work: Work[Row],
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    threads: int = 1,
+    gpus: float = 0.0,
+    attempts: int = ATTEMPTS,
+    title: str = "judge",
+    progress: bool = True,
+) -> Spread[Row]:
+    """Do all jobs that are not done yet.
+
+    Args:
+        jobs: with different names.
+        work: how they are done.
+        folder: of the results; shards go to `work` in it, and stay there for the next run.
+        workers: processes; None: one a core (of the cluster, with Ray). 0: in this process, one
+            after the other, for tests and debuggers.
+        ray: address of a Ray cluster ("auto", "ray://HOST:10001"; "local" starts one here); None:
+            processes of this machine. Bags and data sets must lie at the same paths everywhere.
+        threads: of arithmetic in each worker. The last bits of a result can depend on it, so it is
+            not taken from the number of cores.
+        gpus: share of a GPU each worker wants; Ray deals them out.
+        attempts: after so many workers were lost with it a job is given up.
+        title: of the progress bar.
+        progress: whether to draw one.
+
+    Raises:
+        ConfigError: two jobs of one name, another run in the folder, no Ray, or workers that are
+            lost while they load.
+        IFailSenseError: `work.load` raised it.
+    """
+    if (workers is not None and workers < 0) or threads < 1 or attempts < 1:
+        raise ConfigError(
+            f"workers must not be negative, threads and attempts be at least 1: not {workers}, "
+            f"{threads} and {attempts}"
+        )
+    if ray is not None and workers == 0:
+        raise ConfigError("with Ray there must be at least one worker, not 0")
+    folder = Path(folder)
+    (folder / WORK).mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder / WORK):
+        for left_over in (folder / WORK).glob("*.part"):  # of a killed run
+            left_over.unlink()
+        shards: dict[str, Path] = {}
+        common = _common(work)
+        todo: deque[Job] = deque()
+        for job in jobs:
+            if job.name in shards:
+                raise ConfigError(f"{job.where}: is there twice: name it once")
+            shards[job.name] = folder / WORK / f"{_key(job, common)}.parquet"
+            if not _is_whole(shards[job.name]):
+                todo.append(job)
+        before = len(shards) - len(todo)
+        lost: dict[str, Problem] = {}
+        bar = tqdm(total=len(shards), initial=before, unit="job", desc=title, disable=not progress)
+        with bar, closing(_begin(work, workers, ray, threads, gpus, bool(todo))) as crew:
+            for job, packed in _carry_out(todo, crew, attempts):
+                if packed.error:
+                    lost[job.name] = Problem(job.where, packed.error)
+                else:
+                    _store(folder, shards[job.name], packed)
+                bar.update()
+        kept = set(shards.values())
+        for path in (folder / WORK).glob("*.parquet"):  # of other settings, or jobs that are gone
+            if path not in kept:
+                path.unlink()
+    return Spread(work, shards, lost, before)
+
+
+def fingerprint_of(paths: Iterable[str | Path]) -> str:
+    """Changes when one of the files is written anew: a hash of names, sizes and times of change.
+    A folder stands for all files below it; what is not there counts as such.
+    """
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            try:
+                status = file.stat()
+                facts = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError:
+                facts = "missing"
+            digest.update(f"{os.fspath(file)}\0{facts}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _begin(
+    work: Work, workers: int | None, ray: str | None, threads: int, gpus: float, needed: bool
+) -> Crew:
+    if not needed:
+        return InThisProcess(work, threads)
+    if ray is not None:
+        from ifailsense_ros.evaluate.ray_crew import RayActors
+
+        return RayActors(work, ray, workers, threads, gpus)
+    if workers == 0:
+        return InThisProcess(work, threads)
+    return Processes(work, workers or len(os.sched_getaffinity(0)), threads)
+
+
+def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Job, Packed]]:
+    """Every job once, in the order in which they are done.
+
+    One job at a time is with a worker, so that it is known which job took its worker with it.
+    """
+    busy: dict[Any, Job] = {}
+    idle: deque[Any] = deque()
+    loading: set[Any] = set()
+    ends: Counter[str] = Counter()
+    lost_loading = 0
+    while todo or busy:
+        while todo and idle:
+            worker, job = idle.popleft(), todo.popleft()
+            busy[worker] = job
+            crew.give(worker, job)
+        while len(busy) + len(loading) < min(crew.size, len(busy) + len(todo)):
+            loading.add(crew.start())
+        for worker, event in crew.wait():
+            job = busy.pop(worker, None)
+            loading.discard(worker)
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Ready):
+                lost_loading = 0
+                idle.append(worker)
+            elif isinstance(event, Packed):
+                idle.append(worker)
+                yield job, event
+            elif job is None:
+                if worker in idle:
+                    idle.remove(worker)
+                    continue
+                lost_loading += 1
+                if lost_loading >= _LOADS:
+                    raise ConfigError(
+                        f"{lost_loading} workers ended while they loaded (the last one was "
+                        f"{event.how}): give them more memory, or begin fewer"
+                    )
+            else:
+                ends[job.name] += 1
+                if ends[job.name] < attempts:
+                    todo.append(job)
+                    continue
+                what = f"workers that had it ended, {attempts} times (the last one was {event.how})"
+                yield job, Packed(error=f"{what}: the same command tries it again")
+
+
+def _common(work: Work) -> list[Any]:
+    """What the rows of all jobs depend on."""
+    columns = work.to_table([]).schema.to_string(show_schema_metadata=False)
+    return [_FORMAT, columns, dict(work.settings)]
+
+
+def _key(job: Job, common: list[Any]) -> str:
+    """Name of the job's shard: another one as soon as its rows may be others."""
+    text = json.dumps([job.name, *common], sort_keys=True)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the shard is there; a damaged one is removed."""
+    try:
+        shard_notes(path)
+    except FileNotFoundError:
+        return False
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        path.unlink()
+        return False
+    return True
+
+
+def _store(folder: Path, path: Path, packed: Packed) -> None:
+    for name, data in packed.files.items():
+        beside = folder / name
+        if not beside.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{name!r} does not lie in the folder of the results")
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(beside, data)
+    _write_whole(path, packed.shard)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({text_of(error)}); give the same command again"
+        ) from error
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Held by the run until it ends, also by a kill."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{folder.parent}: another run is at work there: wait for it, or choose another "
+                "folder"
+            ) from None
+        yield
