@@ -18,23 +18,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from ifailsense_ros.core.errors import ConfigError, DataError, text_of
+from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.records import Problem
-from ifailsense_ros.evaluate.crews import (
-    Crew,
-    Failed,
-    InThisProcess,
+from ifailsense_ros.evaluate.crews import Crew, Failed, InThisProcess, Processes, Ready
+from ifailsense_ros.evaluate.job_shards import (
+    Done,
     Packed,
-    Processes,
-    Ready,
-    shard_notes,
+    fingerprint_of,
+    is_whole,
+    problems_of,
+    store,
+    tables_of,
 )
+
+__all__ = ["Done", "Job", "Spread", "Work", "fingerprint_of", "spread"]
 
 WORK = "work"
 """Folder of the shards, in the folder of the results."""
@@ -43,7 +45,6 @@ ATTEMPTS = 2
 """How often a job is begun that takes its worker with it."""
 
 _FORMAT = 1
-_BATCH = 1000
 _LOADS = 3
 
 Row = TypeVar("Row")
@@ -62,21 +63,6 @@ class Job(Protocol):
 
     @property
     def where(self) -> str: ...
-
-
-class Done(NamedTuple):
-    """What came of a job.
-
-    Attributes:
-        rows: in their order.
-        problems: what of it could not be done.
-        files: to be put beside the results, by relative path ("montages/x.jpg"); they are there
-            before the rows are. A worker on another machine needs no access to the folder.
-    """
-
-    rows: Sequence[Any]
-    problems: Sequence[Problem] = ()
-    files: Mapping[str, bytes] = {}
 
 
 @dataclass(frozen=True)
@@ -120,24 +106,18 @@ class Spread(Generic[Row]):
         Raises:
             DataError: a shard is gone or damaged.
         """
-        for path in self._paths():
-            with _reading(path), pq.ParquetFile(path) as file:
-                batches = file.iter_batches(_BATCH)
-                for batch in batches:
-                    yield from self.work.from_table(pa.Table.from_batches([batch]))
+        for name, path in self.shards.items():
+            if name not in self.lost:
+                for table in tables_of(path):
+                    yield from self.work.from_table(table)
 
     def problems(self) -> Iterator[Problem]:
         """What could not be done, in the order of the jobs. Raises as `rows`."""
         for name, path in self.shards.items():
             if name in self.lost:
                 yield self.lost[name]
-                continue
-            with _reading(path):
-                found = [Problem(where, what) for where, what in shard_notes(path)["problems"]]
-            yield from found
-
-    def _paths(self) -> Iterator[Path]:
-        return (path for name, path in self.shards.items() if name not in self.lost)
+            else:
+                yield from problems_of(path)
 
 
 def spread(
@@ -194,7 +174,7 @@ def spread(
             if job.name in shards:
                 raise ConfigError(f"{job.where}: is there twice: name it once")
             shards[job.name] = folder / WORK / f"{_key(job, common)}.parquet"
-            if not _is_whole(shards[job.name]):
+            if not is_whole(shards[job.name]):
                 todo.append(job)
         before = len(shards) - len(todo)
         lost: dict[str, Problem] = {}
@@ -204,30 +184,13 @@ def spread(
                 if packed.error:
                     lost[job.name] = Problem(job.where, packed.error)
                 else:
-                    _store(folder, shards[job.name], packed)
+                    store(folder, shards[job.name], packed)
                 bar.update()
         kept = set(shards.values())
         for path in (folder / WORK).glob("*.parquet"):  # of other settings, or jobs that are gone
             if path not in kept:
                 path.unlink()
     return Spread(work, shards, lost, before)
-
-
-def fingerprint_of(paths: Iterable[str | Path]) -> str:
-    """Changes when one of the files is written anew: a hash of names, sizes and times of change.
-    A folder stands for all files below it; what is not there counts as such.
-    """
-    digest = hashlib.sha256()
-    for path in map(Path, paths):
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            try:
-                status = file.stat()
-                facts = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:
-                facts = "missing"
-            digest.update(f"{os.fspath(file)}\0{facts}\0".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:32]
 
 
 def _begin(
@@ -301,44 +264,6 @@ def _key(job: Job, common: list[Any]) -> str:
     """Name of the job's shard: another one as soon as its rows may be others."""
     text = json.dumps([job.name, *common], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the shard is there; a damaged one is removed."""
-    try:
-        shard_notes(path)
-    except FileNotFoundError:
-        return False
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        path.unlink()
-        return False
-    return True
-
-
-def _store(folder: Path, path: Path, packed: Packed) -> None:
-    for name, data in packed.files.items():
-        beside = folder / name
-        if not beside.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{name!r} does not lie in the folder of the results")
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(beside, data)
-    _write_whole(path, packed.shard)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({text_of(error)}); give the same command again"
-        ) from error
 
 
 @contextmanager
