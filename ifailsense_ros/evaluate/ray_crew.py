@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from typing import TYPE_CHECKING, Any
 
 from ifailsense_ros.core.errors import ConfigError, text_of
@@ -11,6 +12,9 @@ from ifailsense_ros.evaluate.crews import Event, Lost, Worker
 
 if TYPE_CHECKING:
     from ifailsense_ros.evaluate.spread import Job, Work
+
+
+_REACHED_WITHIN_S = 10.0
 
 
 class RayActors:
@@ -34,6 +38,7 @@ class RayActors:
         self._began = not self._ray.is_initialized()
         if self._began:
             try:
+                _look_for(address)
                 self._ray.init(address=address, include_dashboard=False, logging_level="warning")
             except Exception as error:  # Ray raises many kinds for a cluster that is not there
                 raise ConfigError(
@@ -90,3 +95,10 @@ class RayActors:
         self._answers.clear()
         if self._began:
             self._ray.shutdown()
+
+
+def _look_for(address: str) -> None:
+    """Raises OSError where nobody listens; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), _REACHED_WITHIN_S).close()

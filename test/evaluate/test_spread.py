@@ -296,7 +296,9 @@ def test_ray_gives_the_same_bytes(tmp_path, jobs, marks, monkeypatch):
 
 
 @pytest.mark.slow
-def test_no_ray_cluster(tmp_path, jobs):
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_no_ray_cluster(tmp_path, jobs, monkeypatch, address):
     pytest.importorskip("ray")
-    with pytest.raises(ConfigError, match="no such cluster"):
-        spread(jobs, made_up_work(), tmp_path, ray="127.0.0.1:1", progress=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match=f"--ray {address}: no such cluster"):
+        spread(jobs, made_up_work(), tmp_path, ray=address, progress=False)
