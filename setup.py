@@ -44,7 +44,14 @@ EXTRAS = {
     "sim": ["mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     "unseen": ["metaworld==3.1.1", "mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     # and data sets, evaluation
-    "train": ["accelerate>=1.3", "matplotlib>=3.7", "tqdm>=4.60", "pyarrow>=15", "scipy>=1.10"],
+    "train": [
+        "accelerate>=1.3",
+        "jinja2>=3.1",  # comes with torch; the report's page is a template
+        "matplotlib>=3.7",
+        "tqdm>=4.60",
+        "pyarrow>=15",
+        "scipy>=1.10",
+    ],
     "tensorboard": ["tensorboard>=2.12"],  # ifailsense train --log-with tensorboard
     "readers": ["av>=12", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
     "test": [
@@ -189,6 +196,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
+        f"{NAME}.annotate": ["page/*"],
+        f"{NAME}.evaluate": ["report/assets/*"],
         f"{NAME}.model": ["checkpoints/**/*"],
         f"{NAME}.sim": ["assets/**/*"],
     },
