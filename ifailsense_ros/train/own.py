@@ -10,35 +10,28 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ifailsense_ros.core.calibration import Calibration, Scores, vote_log_odds
+from ifailsense_ros.core.calibration import Calibration
 from ifailsense_ros.core.checkpoint import SCHEMA_VERSION, CheckpointConfig
 from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.records import Problem
 from ifailsense_ros.data.smf import Sample
-from ifailsense_ros.model.calibration import CALIBRATION_FILE, CalibrationData
+from ifailsense_ros.model.calibration import CalibrationData
 from ifailsense_ros.model.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from ifailsense_ros.model.detector import MAX_BATCH, FailSenseDetector, Measured
+from ifailsense_ros.model.detector import FailSenseDetector
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.train import stage2
 from ifailsense_ros.train.calibrate import write_calibration
-from ifailsense_ros.train.calibration_fits import (
-    fit_guard,
-    fit_temperatures,
-    guard_settings,
-    scaled,
-)
 from ifailsense_ros.train.compute import accelerator
 from ifailsense_ros.train.export import CHECKPOINT, MODEL_CARD
-from ifailsense_ros.train.features import Rows, cached_features
+from ifailsense_ros.train.features import cached_features
 from ifailsense_ros.train.hidden import Collector, HiddenStates
 from ifailsense_ros.train.log import write_text
 from ifailsense_ros.train.loop import Schedule
@@ -53,11 +46,11 @@ from ifailsense_ros.train.own_data import (
     own_samples,
     split_by_group,
 )
+from ifailsense_ros.train.own_states import balanced, picked
+from ifailsense_ros.train.own_verdicts import Measure, calibration_of, held_out_figures
 from ifailsense_ros.train.provenance import FIGURES_FILE, Trail
 from ifailsense_ros.train.recipes import Stage2
 
-GUARD_FROM = 50
-"""Validation montages from which on there is a guard: with fewer it would refuse too many."""
 _STEPS_AND_RATE = {False: (400, 2e-4), True: (800, 5e-4)}
 
 
@@ -123,10 +116,6 @@ class Retrained:
     config: CheckpointConfig
     figures: dict[str, Any]
     problems: list[Problem]
-
-
-Measure = Callable[[Sequence[bool], Sequence[int], Sequence[str]], dict]
-"""Labels, outcomes and groups -> figures (`evaluate.metrics.summary`)."""
 
 
 def retrain(
@@ -201,8 +190,9 @@ def retrain(
         calibration=None,
         training_data_hash=data_hash,
         metrics={},
+        masks_padding=True,
     )
-    calibration, extra = _calibrate(
+    calibration, extra = calibration_of(
         FailSenseDetector(replace(before, config=new, fs_blocks=blocks, calibration=None)),
         montages,
         parts,
@@ -227,7 +217,7 @@ def retrain(
             for name, (own, wrong) in questions.items()
         },
         "training": trained,
-        **_held_out(before, after, montages, questions[HELD_OUT], measure),
+        **held_out_figures(before, after, montages, questions[HELD_OUT], measure),
     }
     written = _write(checkpoint, out, new, blocks, calibration, extra, figures, command)
     montages.remove()
@@ -249,36 +239,6 @@ def _hash_of(montages: Montages, questions: dict[str, tuple[list[Sample], list[S
 
 
 # --- training -------------------------------------------------------------------------------------
-
-
-class _Picked(Rows):
-    """Some rows of others, in any order and as often as wanted."""
-
-    def __init__(self, rows: Rows, picks: np.ndarray) -> None:
-        super().__init__([np.empty((0, *rows.shape[1:]), rows.dtype)])
-        self._rows, self._picks = rows, picks
-        self.shape = (len(picks), *rows.shape[1:])
-
-    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        return self._rows[self._picks[np.asarray(rows, dtype=np.int64)]]
-
-
-def picked(data: HiddenStates, picks: np.ndarray) -> HiddenStates:
-    """The states of some samples."""
-    return HiddenStates(
-        _Picked(data.states, picks),
-        data.mask[picks],
-        data.labels[picks],
-        data.vlm[picks],
-        data.categories[picks],
-    )
-
-
-def balanced(labels: np.ndarray) -> np.ndarray:
-    """Rows such that both classes occur equally often: those of the rarer one again and again."""
-    classes = [np.flatnonzero(labels), np.flatnonzero(~labels)]
-    most = max(len(rows) for rows in classes)
-    return np.concatenate([np.resize(rows, most) for rows in classes])
 
 
 def _hidden_states(
@@ -319,102 +279,9 @@ def _start(trained: FSBlocks, steps: Stage2, fresh: bool) -> FSBlocks:
     if fresh:
         width = trained.state_dict()["0.attention_pooling.query"].shape[-1]
         return stage2.fresh_blocks(steps, len(steps.layers), width)
-    return copy.deepcopy(trained).requires_grad_(True)
-
-
-# --- calibration and figures ----------------------------------------------------------------------
-
-
-def _judge(
-    detector: FailSenseDetector, montages: Montages, samples: Sequence[Sample]
-) -> list[Measured]:
-    """What the detector says, sample by sample."""
-    said = []
-    for start in range(0, len(samples), MAX_BATCH):
-        part = samples[start : start + MAX_BATCH]
-        said += detector.measure_batch([montages.episode(s.index, s.instruction) for s in part])
-    return said
-
-
-def _calibrate(
-    detector: FailSenseDetector,
-    montages: Montages,
-    parts: dict[str, list[int]],
-    asked: tuple[list[Sample], list[Sample]],
-    data_hash: str,
-) -> tuple[Calibration, CalibrationData]:
-    """On the validation episodes, which the blocks did not learn from; the guard's statistics are
-    those of the training montages."""
-    samples = [*asked[0], *asked[1]]
-    measured = [
-        (s.success, m)
-        for s, m in zip(samples, _judge(detector, montages, samples), strict=True)
-        if m.logits is not None
-    ]
-    labels = np.array([y for y, _ in measured], bool)
-    if not 0 < labels.sum() < len(labels):
-        raise DataError(
-            "the validation episodes cannot be judged, so there is nothing to calibrate on; are "
-            "the instructions too long for this checkpoint?"
-        )
-    logits = np.array([m.logits for _, m in measured])
-    config = detector.config
-    weights = (*config.vote_weights.fs, config.vote_weights.vlm)
-    temperatures = fit_temperatures(logits, labels, weights)
-    scores = Scores.of(
-        labels,
-        [m.judgement.outcome for _, m in measured],
-        vote_log_odds(scaled(logits, temperatures), weights),
-    )
-    guard = settings = None
-    if len(parts[VALIDATION]) >= GUARD_FROM:
-        cells = {
-            name: np.concatenate(
-                [detector.cells_of([montages.episode(i, "")]) for i in parts[name]]
-            )
-            for name in (TRAIN, VALIDATION)
-        }
-        guard = fit_guard(cells[TRAIN])
-        if guard is not None:
-            settings = guard_settings(guard, cells[VALIDATION], len(cells[TRAIN]))
-    calibration = Calibration(
-        data_hash=data_hash,
-        split=VALIDATION,
-        failures=len(scores.failures),
-        successes=len(scores.successes),
-        temperatures=temperatures,
-        file=CALIBRATION_FILE,
-        guard=settings,
-    )
-    return calibration, CalibrationData(scores, guard)
-
-
-def _held_out(
-    before: LoadedCheckpoint,
-    after: LoadedCheckpoint,
-    montages: Montages,
-    asked: tuple[list[Sample], list[Sample]],
-    measure: Measure,
-) -> dict[str, Any]:
-    """Figures on held-out episodes: of the old checkpoint, of it without its guard, of the new."""
-    detectors = {"before": FailSenseDetector(before)}
-    if before.calibration is not None and before.calibration.guard is not None:
-        detectors["before_without_guard"] = FailSenseDetector(before, guard=False)
-    detectors["after"] = FailSenseDetector(after)
-    found: dict[str, Any] = {}
-    for kind, samples in zip(("held_out", "held_out_wrong_instructions"), asked, strict=True):
-        if samples:
-            labels = [s.success for s in samples]
-            groups = [montages.episodes[s.index].group for s in samples]
-            found[kind] = {
-                name: measure(
-                    labels,
-                    [int(m.judgement.outcome) for m in _judge(detector, montages, samples)],
-                    groups,
-                )
-                for name, detector in detectors.items()
-            }
-    return found
+    blocks = copy.deepcopy(trained).requires_grad_(True)
+    blocks.masks_padding = True  # they learn in batches of sentences of several lengths
+    return blocks
 
 
 # --- the checkpoint -------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ def split_by_group(
                 holding = len({e.group for e in episodes if e.success == y})
                 raise DataError(
                     f"split by group, {name} has {counts[name][y]} {_PLURAL[y]}, at least {least} "
-                    f"are needed: the {totals[y]} {_PLURAL[y]} are in {holding} group(s) of {len(groups)} (a "
+                    f"are needed: the {totals[y]} are in {holding} of {len(groups)} group(s) (a "
                     "bag, or `group` in episodes.yaml); label more sessions, or split within them "
                     "with --by-episode, whose figures flatter"
                 )
@@ -224,11 +224,8 @@ def _sha(text: str) -> str:
 
 def own_samples(episodes: Sequence[Labelled], indices: Iterable[int]) -> list[Sample]:
     """Each episode with its own instruction and label."""
-    return [
-        Sample(i, episodes[i].instruction, episodes[i].success, episodes[i].task, _category(e))
-        for i in indices
-        for e in (episodes[i],)
-    ]
+    chosen = ((i, episodes[i]) for i in indices)
+    return [Sample(i, e.instruction, e.success, e.task, _category(e)) for i, e in chosen]
 
 
 def misaligned_samples(

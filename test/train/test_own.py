@@ -22,7 +22,7 @@ from ifailsense_ros.data.records import EpisodeRecord
 from ifailsense_ros.evaluate.metrics import summary
 from ifailsense_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from ifailsense_ros.model.detector import FailSenseDetector
-from ifailsense_ros.train.own import GUARD_FROM, OwnSettings, balanced, retrain
+from ifailsense_ros.train.own import OwnSettings, retrain
 from ifailsense_ros.train.own_data import (
     HELD_OUT,
     LEAST,
@@ -34,6 +34,8 @@ from ifailsense_ros.train.own_data import (
     own_samples,
     split_by_group,
 )
+from ifailsense_ros.train.own_states import balanced
+from ifailsense_ros.train.own_verdicts import GUARD_FROM
 
 SHARES = {TRAIN: 0.55, VALIDATION: 0.2, HELD_OUT: 0.25}
 SECOND = 10**9
