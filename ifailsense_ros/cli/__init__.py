@@ -13,6 +13,7 @@ from ifailsense_ros.core.errors import IFailSenseError
 
 _OWN = {
     "detect": ("ifailsense_ros.cli.detect", "judge the episodes of recorded bags"),
+    "evaluate": ("ifailsense_ros.cli.evaluate", "judge bags and data sets: results, tables, page"),
     "check": ("ifailsense_ros.cli.check", "check a checkpoint folder"),
     "annotate": ("ifailsense_ros.cli.annotate", "label episodes by keyboard, in a browser"),
     "convert": ("ifailsense_ros.cli.convert", "the authors' published files as a checkpoint"),
@@ -80,7 +81,11 @@ _PASSED_ON = {
         "ifailsense_ros.experiments.runner",
         "train and judge all cells of the paper's tables, and write docs/results.md",
     ),
-    ("evaluate",): (
+    ("label",): (
+        "ifailsense_ros.cli.label",
+        "verdicts on a LeRobot data set, and labelled or filtered copies of it",
+    ),
+    ("figures",): (
         "ifailsense_ros.evaluate.breakdown",
         "figures of what `ifailsense predict` wrote, with intervals",
     ),

@@ -149,7 +149,7 @@ def predict_shard(
     questions = (
         question
         for found in shard.read()
-        for question in _questions(detector, found, ablation, phrasings)
+        for question in questions_of(detector, found, ablation, phrasings)
     )
     while some := list(islice(questions, BATCH)):
         judgements = detector.judge_batch([episode for _, episode in some])
@@ -177,10 +177,15 @@ def shown_to(detector: Detector, ablation: Ablation | None) -> Ablation:
     return ablation
 
 
-def _questions(
-    detector: Detector, found: Asked, ablation: Ablation, phrasings: Phrasings | None
+def questions_of(
+    detector: Detector, found: Asked, ablation: Ablation, phrasings: Phrasings | None = None
 ) -> Iterator[tuple[ManifestRow, Episode]]:
-    """The pairs of one episode in the words they are asked in, as the detector shall see them."""
+    """The pairs of one episode in the words they are asked in, as the detector shall see them.
+
+    Raises:
+        DataError: pictures that cannot be read, or a task without words.
+        ConfigError: the episode does not fit the checkpoint.
+    """
     row, pairs = found
     montage = detector.config.montage
     whole = episode_of(row, montage.num_pov)
