@@ -10,11 +10,12 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from ifailsense_ros import __version__
@@ -82,8 +83,7 @@ def pieces(contents: Contents, cards: Iterable[Card]) -> Iterator[str]:
         cards: of the episodes that are shown, made one by one.
     """
     style, script = _asset("report.css"), _asset("report.js")
-    template = _environment().from_string(_asset("report.html.j2"))
-    yield from template.generate(
+    yield from _template().generate(
         page=contents,
         cards=cards,
         style=Markup(style),
@@ -156,7 +156,8 @@ def _filters(contents: Contents) -> dict[str, list[str]]:
     }
 
 
-def _environment() -> Environment:
+@lru_cache
+def _template() -> Template:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -187,7 +188,7 @@ def _environment() -> Environment:
         pr_plot=plots.pr_plot,
         reliability_plot=plots.reliability_plot,
     )
-    return environment
+    return environment.from_string(_asset("report.html.j2"))
 
 
 def _asset(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,4 +172,5 @@ def _write(target: Path, contents: Contents, cards: Iterator[Card]) -> int:
             f"{target}: cannot be written ({error.strerror}: {error.filename or target})"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
