@@ -134,8 +134,11 @@ def make_detector(factory: str, kwargs: Mapping[str, Any]) -> Any:
 
 def warm_up(detector: Any) -> None:
     """Judge black pictures once: the first pass allocates, and on a GPU compiles, for seconds.
-    What comes of it is ignored; a fault will show again with a real episode.
+    What comes of it is ignored; a fault will show again with a real episode. A detector with
+    `wants_warm_up = False` is left alone: what it is asked may cost money.
     """
+    if not getattr(detector, "wants_warm_up", True):
+        return
     m = detector.config.montage
     black = np.zeros((m.cell_height, m.cell_width, 3), np.uint8)
     keyframes = tuple(Keyframe(i, (black,) * m.num_pov) for i in range(m.num_keyframes))
@@ -159,6 +162,8 @@ def judge_safely(detector: Any, episode: Episode) -> Judgement:
             raise TypeError(f"judge returned a {type(judgement).__name__}, not a Judgement")
     except MemoryError as error:
         return Judgement.unknown(Reason.DETECTOR_OUT_OF_MEMORY, f"out of memory: {error}")
+    except IFailSenseError as error:  # says all in its one line
+        return Judgement.unknown(Reason.DETECTOR_ERROR, str(error))
     except Exception as error:
         traceback.print_exc()
         return Judgement.unknown(Reason.DETECTOR_ERROR, f"the detector failed: {one_line(error)}")

@@ -16,6 +16,8 @@ from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
 from ifailsense_ros.core.effects import SECOND, InstructionChange, TrackerConfig
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
+from ifailsense_ros.evaluate.baselines.names import FACTORY as BASELINE_FACTORY
+from ifailsense_ros.evaluate.baselines.names import is_baseline, parse_name
 from ifailsense_ros.model.handle import DetectorSpec, is_factory
 from ifailsense_ros.ros.image_source import DECODERS, SYNCHRONIZERS
 
@@ -70,7 +72,7 @@ PARAMETERS: dict[str, Parameter] = {
         "sim-tiny",
         "Checkpoint: the name of a packaged one or a folder; or module:callable, which is called "
         "with device= and shuffle_seed= and returns a detector of your own; or service:/name, a "
-        "detector that several monitors share.",
+        "detector that several monitors share; or baseline:..., see docs/baselines.md.",
     ),
     "device": Parameter("auto", "Where the detector runs: auto, cpu, cuda, cuda:1, ..."),
     "detector_threads": Parameter(
@@ -240,9 +242,12 @@ def detector_spec(values: Mapping[str, Any]) -> DetectorSpec:
     if not values["out_of_distribution_guard"]:
         kwargs["guard"] = False
     threads = values["detector_threads"]
-    if is_factory(values["detector"]):
+    baseline = is_baseline(values["detector"])
+    if is_factory(values["detector"]) and not baseline:
         return DetectorSpec(values["detector"], kwargs, threads)
     spec = DetectorSpec(kwargs={"spec": values["detector"], **kwargs}, num_threads=threads)
+    if baseline:
+        spec = dataclasses.replace(spec, factory=BASELINE_FACTORY)
     # The worker's environment says it too, but a detector in this process has no other way.
     return dataclasses.replace(spec, kwargs={**spec.kwargs, "num_threads": spec.threads()})
 
@@ -252,9 +257,11 @@ def check_detector(values: Mapping[str, Any]) -> None:
 
     Raises:
         CheckpointError: there is no such checkpoint, or its settings are wrong.
-        ConfigError: it cannot promise the error rates that are asked for.
+        ConfigError: it cannot promise the error rates that are asked for; no such baseline.
     """
-    if not is_factory(values["detector"]):
+    if is_baseline(values["detector"]):
+        parse_name(values["detector"])
+    elif not is_factory(values["detector"]):
         config = CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
         check_rates(config.calibration, config.model_id, **_rates(values))
 
