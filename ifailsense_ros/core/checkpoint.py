@@ -251,7 +251,8 @@ def resolve_checkpoint(spec: str | Path) -> Path:
     names = sorted(p.parent.name for p in packaged.glob(f"*/{CONFIG_FILE}"))
     raise CheckpointError(
         f"detector {text!r}: neither a checkpoint of this package "
-        f"({', '.join(names) or 'none is installed'}) nor a folder; give one of these"
+        f"({', '.join(names) or 'none is installed'}) nor a folder; give one of these, or "
+        "hub:<org>/<name>@<revision>"
     )
 
 
