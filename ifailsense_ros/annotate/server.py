@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-import socket
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -103,8 +103,10 @@ class AnnotationServer(ThreadingHTTPServer):
             self._pictures.move_to_end(number)
             return self._pictures[number]
 
-    def handle_error(self, request: socket.socket, client_address: Any) -> None:
-        """A browser that went away in mid-answer is no error."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """As the base class, but a browser that went away in mid-answer is no error."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 class _Refused(Exception):
@@ -176,6 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             "key": found.key,
             "instruction": found.instruction,
             "label": self.server.session.label_of(number),
+            "next": self.server.session.next_open(number),
         }
 
     def _number(self, text: Any) -> int:
@@ -223,9 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.FORBIDDEN, "asked from another site")
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise _Refused(HTTPStatus.FORBIDDEN, "asked from another site")
-        _, token, *place = [*urlsplit(self.path).path.split("/"), "", ""][
-            : self.path.count("/") + 1
-        ]
+        _, _, behind = self.path.partition("?")[0].partition("/")
+        token, *place = behind.split("/")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
             text = "open the address that `ifailsense annotate` printed, all of it"
             raise _Refused(HTTPStatus.FORBIDDEN, text)

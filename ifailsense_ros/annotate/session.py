@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from ifailsense_ros.annotate.episodes import Found
 from ifailsense_ros.core.errors import ConfigError, DataError, text_of
@@ -42,7 +43,7 @@ class Session:
         try:
             self._notes = read_labels(file) if file.exists() else {}
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
         self._seen = _signature(file)
         known = {(_place(path, file.parent), key): (path, key) for path, key in self._notes}
@@ -54,8 +55,8 @@ class Session:
 
     def close(self) -> None:
         """Let others have the file."""
+        _lock_path(self.file).unlink(missing_ok=True)  # while nobody else can have it
         self._lock.close()
-        _lock_path(self.file).unlink(missing_ok=True)
 
     def label_of(self, number: int) -> str | None:
         """What was said of an episode; None: nothing yet."""
@@ -83,8 +84,8 @@ class Session:
         with self._mutex:
             key = self._keys[number]
             before = self._notes.get(key)
-            note = before or LabelNote(instruction="")
-            if before is None or before.label is not WORDS[word]:
+            note = before or LabelNote()
+            if note.label is not WORDS[word]:
                 # What class of failure it was is no longer known.
                 note = dataclasses.replace(note, label=WORDS[word], kind="")
             self._save(key, note)
@@ -140,15 +141,18 @@ def _lock_path(file: Path) -> Path:
     return file.with_name(f".{file.name}.lock")
 
 
-def _taken(file: Path):
+def _taken(file: Path) -> IO[str]:
     """An open file that nobody else can take; freed when this process ends, however it does."""
+    path = _lock_path(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock_path(file).open("w")
+        lock = path.open("w")
     except OSError as error:
         raise DataError(f"{file}: cannot be written ({text_of(error)}); give another") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
+            raise OSError("whoever had it has just ended")
     except OSError:
         lock.close()
         raise ConfigError(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ifailsense_ros.annotate.episodes import Found
-from ifailsense_ros.core.errors import DataError
+from ifailsense_ros.core.detection import Detector
+from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.core.verdict import Outcome, Reason, VoteValue
 from ifailsense_ros.evaluate.labels import bare_path
 
@@ -63,11 +64,12 @@ class FreshVerdicts:
     """A detector's, which is loaded at the first question.
 
     Args:
-        spec: checkpoint, as of `model.detector.load_detector`.
+        spec: as of `evaluate.baselines.load.open_detector`.
     """
 
     def __init__(self, spec: str) -> None:
-        self._spec, self._detector = spec, None
+        self._spec = spec
+        self._detector: Detector | None = None
         self._mutex = threading.Lock()
 
     def of(self, found: Found) -> list[dict[str, Any]]:
@@ -75,13 +77,12 @@ class FreshVerdicts:
 
         Raises:
             CheckpointError: the detector cannot be loaded.
+            ConfigError: there is none of that name, or a package of its is missing.
             DataError: the episode has too few keyframes or cameras for it.
         """
         with self._mutex:
             if self._detector is None:
-                from ifailsense_ros.model.detector import load_detector
-
-                self._detector = load_detector(self._spec)
+                self._detector = self._load()
             montage = self._detector.config.montage
             try:
                 episode = found.record.episode(
@@ -92,6 +93,16 @@ class FreshVerdicts:
             j = self._detector.judge(episode)
         votes = [(v.source, v.value) for v in j.votes]
         return [_said(self._detector.model_id, j.outcome, j.reason, j.detail, j.p_success, votes)]
+
+    def _load(self) -> Detector:
+        try:
+            from ifailsense_ros.evaluate.baselines.load import open_detector
+
+            return open_detector(self._spec)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"--detector {self._spec}: needs {error.name}; pip install {error.name}"
+            ) from error
 
 
 def _said(

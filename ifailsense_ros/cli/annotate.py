@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ifailsense_ros.cli.detect import DETECTOR_HELP
 from ifailsense_ros.core.errors import ConfigError, DataError
 
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--results", type=Path, help="of `ifailsense evaluate`: verdicts on request")
-    shown.add_argument("--detector", help="checkpoint that judges on request")
+    shown.add_argument("--detector", help=f"judges on request: {DETECTOR_HELP}")
     parser.add_argument("--keyframes", type=int, default=6, help="columns of a picture; default 6")
     parser.add_argument("--num-pov", type=int, default=2, choices=(1, 2), help="cameras of a bag")
     for name, default in (

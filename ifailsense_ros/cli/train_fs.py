@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ifailsense_ros.train.own import retrain
     from ifailsense_ros.train.own_card import figures_table
     from ifailsense_ros.train.own_data import Given
+    from ifailsense_ros.train.provenance import command_of
 
     torch.set_num_threads(args.threads)
     checkpoint = find_checkpoint(args.checkpoint)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings,
             summary,
             dtype=choose_dtype("auto", device),
-            command=f"ifailsense train fs {_without_folders(argv)}",
+            command=command_of(["fs", *argv]),
         )
     except Interrupted as stop:
         print(f"ifailsense train fs: {stop}", file=sys.stderr)
@@ -157,8 +157,3 @@ def _settings(args: argparse.Namespace) -> OwnSettings:
         lr=args.lr,
         seed=args.seed,
     )
-
-
-def _without_folders(argv: Sequence[str]) -> str:
-    """The arguments, without the folders of the machine that they were given on."""
-    return shlex.join(Path(a).name if a.startswith(("/", "~", "..")) else a for a in argv)

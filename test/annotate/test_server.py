@@ -18,7 +18,7 @@ from ifailsense_ros.annotate.episodes import Found
 from ifailsense_ros.annotate.pictures import picture_of
 from ifailsense_ros.annotate.server import AnnotationServer
 from ifailsense_ros.annotate.session import Session
-from ifailsense_ros.annotate.verdicts import KeptVerdicts, NoVerdicts
+from ifailsense_ros.annotate.verdicts import FreshVerdicts, KeptVerdicts, NoVerdicts
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.evaluate.labels import read_labels
 from ifailsense_ros.evaluate.results import Result, write_results
@@ -191,7 +191,7 @@ def test_verdicts_are_told_only_when_asked(server, tmp_path):
     write_results(tmp_path / "results", [kept], {})
     server.verdicts = KeptVerdicts(tmp_path / "results")
     before = ask(server, "api/episode/0")[2]
-    assert set(before) == {"number", "path", "key", "instruction", "label"}
+    assert set(before) == {"number", "path", "key", "instruction", "label", "next"}
     (said,) = ask(server, "api/verdict/0")[2]["verdicts"]
     assert said == {
         "detector": "tiny@1234",
@@ -202,3 +202,14 @@ def test_verdicts_are_told_only_when_asked(server, tmp_path):
     }
     assert ask(server, "api/verdict/1")[2] == {"verdicts": [], "data_says": ""}
     assert NoVerdicts().of(server.session.episodes[0]) == []
+
+
+def test_a_detector_judges_when_asked(server, tmp_path):
+    server.verdicts = FreshVerdicts("baseline:always-failure")
+    (said,) = ask(server, "api/verdict/0")[2]["verdicts"]
+    assert (said["verdict"], said["p_success"]) == ("FAILURE", 0.0)
+    assert said["detector"] == "always-failure"
+    server.verdicts = FreshVerdicts("no-such-checkpoint")
+    status, _, said = ask(server, "api/verdict/0")
+    assert status == 500
+    assert "no-such-checkpoint" in said["error"]

@@ -8,7 +8,7 @@ const at = (id) => document.getElementById(id);
 let episode = null; // what is shown
 let shown = false; // whether its picture, or that there is none, can be seen
 let counts = { total: 0 };
-let next = null; // first episode without a label behind this one
+let next = null; // an episode without a label
 let work = Promise.resolve(); // keys are handled one after the other, none is lost
 
 async function ask(place, content) {
@@ -68,6 +68,7 @@ async function show(number) {
   at("waiting").textContent = "loading";
   at("picture").hidden = true;
   episode = await ask(`api/episode/${number}`);
+  next = episode.next;
   at("instruction").textContent = episode.instruction || "(no instruction)";
   at("where").textContent = `${number + 1} of ${counts.total} · ${episode.path} · ${episode.key}`;
   draw();
@@ -84,7 +85,7 @@ async function show(number) {
   }
   shown = true;
   draw();
-  if (number + 1 < counts.total) picture(number + 1); // the server keeps it
+  if (episode.next !== null) picture(episode.next); // the server keeps it
 }
 
 async function label(word) {
