@@ -53,6 +53,7 @@ EXTRAS = {
         "scipy>=1.10",
     ],
     "tensorboard": ["tensorboard>=2.12"],  # ifailsense train --log-with tensorboard
+    "ray": ["ray>=2.9"],  # ifailsense evaluate --ray, ifailsense label --ray
     "readers": ["av>=15", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
     "test": [
         "pytest>=8",

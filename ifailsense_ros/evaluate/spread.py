@@ -65,6 +65,9 @@ class Job(Protocol):
     def where(self) -> str: ...
 
 
+_Named = tuple[str, Job]
+
+
 @dataclass(frozen=True)
 class Work(Generic[Row]):
     """How jobs are done. All callables are named at module level, or `functools.partial` of such,
@@ -169,22 +172,23 @@ def spread(
             left_over.unlink()
         shards: dict[str, Path] = {}
         common = _common(work)
-        todo: deque[Job] = deque()
+        todo: deque[_Named] = deque()
         for job in jobs:
-            if job.name in shards:
+            name = job.name
+            if name in shards:
                 raise ConfigError(f"{job.where}: is there twice: name it once")
-            shards[job.name] = folder / WORK / f"{_key(job, common)}.parquet"
-            if not is_whole(shards[job.name]):
-                todo.append(job)
+            shards[name] = folder / WORK / f"{_key(name, common)}.parquet"
+            if not is_whole(shards[name]):
+                todo.append((name, job))
         before = len(shards) - len(todo)
         lost: dict[str, Problem] = {}
         bar = tqdm(total=len(shards), initial=before, unit="job", desc=title, disable=not progress)
         with bar, closing(_begin(work, workers, ray, threads, gpus, bool(todo))) as crew:
-            for job, packed in _carry_out(todo, crew, attempts):
+            for (name, job), packed in _carry_out(todo, crew, attempts):
                 if packed.error:
-                    lost[job.name] = Problem(job.where, packed.error)
+                    lost[name] = Problem(job.where, packed.error)
                 else:
-                    store(folder, shards[job.name], packed)
+                    store(folder, shards[name], packed)
                 bar.update()
         kept = set(shards.values())
         for path in (folder / WORK).glob("*.parquet"):  # of other settings, or jobs that are gone
@@ -207,25 +211,25 @@ def _begin(
     return Processes(work, workers or len(os.sched_getaffinity(0)), threads)
 
 
-def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Job, Packed]]:
+def _carry_out(todo: deque[_Named], crew: Crew, attempts: int) -> Iterator[tuple[_Named, Packed]]:
     """Every job once, in the order in which they are done.
 
     One job at a time is with a worker, so that it is known which job took its worker with it.
     """
-    busy: dict[Any, Job] = {}
+    busy: dict[Any, _Named] = {}
     idle: deque[Any] = deque()
     loading: set[Any] = set()
     ends: Counter[str] = Counter()
     lost_loading = 0
     while todo or busy:
         while todo and idle:
-            worker, job = idle.popleft(), todo.popleft()
-            busy[worker] = job
-            crew.give(worker, job)
+            worker, named = idle.popleft(), todo.popleft()
+            busy[worker] = named
+            crew.give(worker, named[1])
         while len(busy) + len(loading) < min(crew.size, len(busy) + len(todo)):
             loading.add(crew.start())
         for worker, event in crew.wait():
-            job = busy.pop(worker, None)
+            named = busy.pop(worker, None)
             loading.discard(worker)
             if isinstance(event, Failed):
                 raise event.error
@@ -234,8 +238,9 @@ def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Jo
                 idle.append(worker)
             elif isinstance(event, Packed):
                 idle.append(worker)
-                yield job, event
-            elif job is None:
+                assert named is not None
+                yield named, event
+            elif named is None:
                 if worker in idle:
                     idle.remove(worker)
                     continue
@@ -246,12 +251,12 @@ def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Jo
                         f"{event.how}): give them more memory, or begin fewer"
                     )
             else:
-                ends[job.name] += 1
-                if ends[job.name] < attempts:
-                    todo.append(job)
+                ends[named[0]] += 1
+                if ends[named[0]] < attempts:
+                    todo.append(named)
                     continue
                 what = f"workers that had it ended, {attempts} times (the last one was {event.how})"
-                yield job, Packed(error=f"{what}: the same command tries it again")
+                yield named, Packed(error=f"{what}: the same command tries it again")
 
 
 def _common(work: Work) -> list[Any]:
@@ -260,9 +265,9 @@ def _common(work: Work) -> list[Any]:
     return [_FORMAT, columns, dict(work.settings)]
 
 
-def _key(job: Job, common: list[Any]) -> str:
-    """Name of the job's shard: another one as soon as its rows may be others."""
-    text = json.dumps([job.name, *common], sort_keys=True)
+def _key(name: str, common: list[Any]) -> str:
+    """What a job's shard is called: something else as soon as its rows may be others."""
+    text = json.dumps([name, *common], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 

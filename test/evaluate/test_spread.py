@@ -269,9 +269,9 @@ class Chance:
 
 @given(st.data(), st.integers(0, 9), st.integers(1, 4), st.integers(0, 2))
 def test_every_job_is_settled_once(data, count, size, deaths):
-    todo = [MadeUp(number, Path()) for number in range(count)]
+    todo = deque((f"{number} ", MadeUp(number, Path())) for number in range(count))
     crew = Chance(data, size, deaths)
-    found = list(spread_module._carry_out(deque(todo), crew, attempts=2))
+    found = [(job, packed) for (_, job), packed in spread_module._carry_out(todo, crew, 2)]
     assert sorted(job.number for job, _ in found) == list(range(count))
     given_up = [packed for _, packed in found if packed.error]
     assert len(given_up) <= deaths // 2
