@@ -153,29 +153,11 @@ def retrain(
         )
     montages = Montages(out / "montages", config.montage)
     montages.read(given)
-    episodes = montages.episodes
-    if settings.by_episode:
-        episodes = [replace(e, group=e.name) for e in episodes]
-        montages.episodes = episodes
-    try:
-        parts = split_by_group(
-            episodes,
-            dict(zip((TRAIN, VALIDATION, HELD_OUT), settings.shares, strict=True)),
-            settings.seed,
-        )
-    except DataError as error:
-        raise DataError(_with_problems(str(error), montages.problems)) from None
-    questions = {
-        name: (
-            own_samples(episodes, indices),
-            misaligned_samples(episodes, indices, settings.seed) if settings.misaligned else [],
-        )
-        for name, indices in parts.items()
-    }
+    parts, questions = _parts(montages, settings)
     data_hash = _hash_of(montages, questions)
     device = accelerator().device
     before = load_checkpoint(checkpoint, device=device, dtype=dtype)
-    trail = Trail(out, {"checkpoint": config.model_id, "data": data_hash})
+    trail = Trail(out, {"checkpoint": config.model_id, "data": data_hash, "fresh": settings.fresh})
     steps = settings.stage2(config)
     folder = trail.folder("fs", 0, steps)
     hidden = _hidden_states(before, montages, questions, out, data_hash)
@@ -207,21 +189,46 @@ def retrain(
     )
     figures = {
         "made_from": config.model_id,
-        "episodes": {
-            name: {
-                "successes": sum(s.success for s in own),
-                "failures": sum(not s.success for s in own),
-                "wrong_instructions": len(wrong),
-                "groups": len({episodes[s.index].group for s in own}),
-            }
-            for name, (own, wrong) in questions.items()
-        },
+        "episodes": {name: _counts(montages, asked) for name, asked in questions.items()},
         "training": trained,
         **held_out_figures(before, after, montages, questions[HELD_OUT], measure),
     }
     written = _write(checkpoint, out, new, blocks, calibration, extra, figures, command)
     montages.remove()
     return Retrained(out / CHECKPOINT, written, figures, montages.problems)
+
+
+Questions = tuple[list[Sample], list[Sample]]
+"""Episodes with their own labels, and successes with wrong instructions."""
+
+
+def _parts(
+    montages: Montages, settings: OwnSettings
+) -> tuple[dict[str, list[int]], dict[str, Questions]]:
+    """Which episodes are in which part, and what is asked about them there."""
+    if settings.by_episode:
+        montages.episodes = [replace(e, group=e.name) for e in montages.episodes]
+    episodes = montages.episodes
+    shares = dict(zip((TRAIN, VALIDATION, HELD_OUT), settings.shares, strict=True))
+    try:
+        parts = split_by_group(episodes, shares, settings.seed)
+    except DataError as error:
+        raise DataError(_with_problems(str(error), montages.problems)) from None
+    questions = {}
+    for name, indices in parts.items():
+        wrong = misaligned_samples(episodes, indices, settings.seed) if settings.misaligned else []
+        questions[name] = (own_samples(episodes, indices), wrong)
+    return parts, questions
+
+
+def _counts(montages: Montages, asked: Questions) -> dict[str, int]:
+    own, wrong = asked
+    return {
+        "successes": sum(s.success for s in own),
+        "failures": sum(not s.success for s in own),
+        "wrong_instructions": len(wrong),
+        "groups": len({montages.episodes[s.index].group for s in own}),
+    }
 
 
 def _with_problems(text: str, problems: Sequence[Problem]) -> str:
@@ -231,7 +238,7 @@ def _with_problems(text: str, problems: Sequence[Problem]) -> str:
     return f"{text} ({len(problems)} could not be used, the first: {first})"
 
 
-def _hash_of(montages: Montages, questions: dict[str, tuple[list[Sample], list[Sample]]]) -> str:
+def _hash_of(montages: Montages, questions: dict[str, Questions]) -> str:
     """Of all pictures, and of what is asked about each of them in which part."""
     asked = {k: [asdict(s) for some in both for s in some] for k, both in questions.items()}
     content = {"pictures": [sha for sha, _ in montages.pieces], "asked": asked}
@@ -244,7 +251,7 @@ def _hash_of(montages: Montages, questions: dict[str, tuple[list[Sample], list[S
 def _hidden_states(
     checkpoint: LoadedCheckpoint,
     montages: Montages,
-    questions: dict[str, tuple[list[Sample], list[Sample]]],
+    questions: dict[str, Questions],
     out: Path,
     data_hash: str,
 ) -> dict[str, HiddenStates]:

@@ -71,12 +71,7 @@ def calibration_of(
     )
     guard = settings = None
     if len(parts[VALIDATION]) >= GUARD_FROM:
-        cells = {
-            name: np.concatenate(
-                [detector.cells_of([montages.episode(i, "")]) for i in parts[name]]
-            )
-            for name in (TRAIN, VALIDATION)
-        }
+        cells = {name: _cells(detector, montages, parts[name]) for name in (TRAIN, VALIDATION)}
         guard = fit_guard(cells[TRAIN])
         if guard is not None:
             settings = guard_settings(guard, cells[VALIDATION], len(cells[TRAIN]))
@@ -90,6 +85,14 @@ def calibration_of(
         guard=settings,
     )
     return calibration, CalibrationData(scores, guard)
+
+
+def _cells(detector: FailSenseDetector, montages: Montages, indices: Sequence[int]) -> np.ndarray:
+    """What the guard looks at, (m, N, T, d)."""
+    parts = [indices[i : i + MAX_BATCH] for i in range(0, len(indices), MAX_BATCH)]
+    return np.concatenate(
+        [detector.cells_of([montages.episode(i, "") for i in part]) for part in parts]
+    )
 
 
 def held_out_figures(
