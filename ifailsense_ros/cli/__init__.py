@@ -36,6 +36,10 @@ _PASSED_ON = {
         "ifailsense_ros.sim.unfinished",
         "expert episodes that end before their task came true",
     ),
+    ("sim", "questions"): (
+        "ifailsense_ros.sim.questions",
+        "questions about the scenes of recorded episodes, for stage 0",
+    ),
     ("sim", "failure-sheet"): (
         "ifailsense_ros.sim.failure_sheet",
         "picture of recorded failures beside their twins",
@@ -80,6 +84,10 @@ _PASSED_ON = {
     ("experiments",): (
         "ifailsense_ros.experiments.runner",
         "train and judge all cells of the paper's tables, and write docs/results.md",
+    ),
+    ("replay",): (
+        "ifailsense_ros.ros.agreement",
+        "recorded bags through the live node, whose verdicts must be the offline ones",
     ),
     ("label",): (
         "ifailsense_ros.cli.label",
