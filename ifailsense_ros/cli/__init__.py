@@ -135,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 command = getattr(import_module(module), function or "main")
                 return int(command(argv[len(words) :]) or 0)
         args = _parser(argv).parse_args(argv)
+        args.argv = argv
         return args.run(args)
     except IFailSenseError as error:
         print(f"ifailsense: {error}", file=sys.stderr)

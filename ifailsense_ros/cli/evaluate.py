@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             ray=args.ray,
             threads=args.threads,
             gpus=args.gpus,
-            command=["ifailsense", *sys.argv[1:]],
+            command=["ifailsense", *args.argv],
             opened=default_log(args.out),
         )
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -52,7 +53,7 @@ class Job:
     default_label: bool | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Another one for every job, and when what it reads or asks has changed."""
         text = json.dumps(asdict(self), sort_keys=True)
@@ -139,6 +140,8 @@ def _named(path: str) -> tuple[str, str, dict[str, str]]:
 
 def _bags(path: str, reader: RosbagReader, asked: Mapping[str, str]) -> Iterator[Job]:
     for bag in reader.bags():
+        # As in `readers.rosbag.key_of`.
+        folders = (f"{reader.name_of(bag)}/", f"{reader.path.resolve().name}/")
         yield Job(
             path,
             "" if bag == reader.path else reader.name_of(bag),
@@ -147,7 +150,7 @@ def _bags(path: str, reader: RosbagReader, asked: Mapping[str, str]) -> Iterator
             fingerprint_of([bag]),
             topics=reader.topics,
             default_label=reader.default_label,
-            instructions=asked,
+            instructions={k: text for k, text in asked.items() if k.startswith(folders)},
         )
 
 

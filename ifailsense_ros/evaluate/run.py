@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -153,8 +154,8 @@ def evaluate(
     }
     if opened is not None:
         _note_openings(opened, jobs, detectors, command)
-    if workers is None and ray is None and len(jobs) <= FEW_JOBS:
-        workers = 0
+    if workers is None and ray is None:
+        workers = 0 if len(jobs) <= FEW_JOBS else _one_on_a_gpu(which)
     del detectors
     if workers != 0:
         load_detectors.cache_clear()  # the workers have their own
@@ -198,6 +199,13 @@ def evaluate(
     content = {"made": made, "problems": len(problems), "detectors": figures}
     write_json(Path(folder) / METRICS, content)
     return Evaluation(figures, problems, tally.count)
+
+
+def _one_on_a_gpu(which: Detectors) -> int | None:
+    """One worker where the detectors share a GPU, else what `spread` takes by itself."""
+    torch = sys.modules.get("torch")
+    shared = torch is not None and torch.cuda.is_available() and which.device != "cpu"
+    return 1 if shared else None
 
 
 def _once(rows: Iterable[Result], problems: list[Problem]) -> Iterator[Result]:
