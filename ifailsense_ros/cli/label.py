@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ifailsense_ros.cli.detect import DETECTOR_HELP
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.verdict import Outcome
 
@@ -92,20 +93,21 @@ def _label(args: argparse.Namespace, source: LerobotSource, folder: Path) -> int
 def _detector(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """What makes the detector in each worker, and JSON values that say which it is."""
     from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
-    from ifailsense_ros.model.handle import DEFAULT_FACTORY, is_factory, make_detector
+    from ifailsense_ros.evaluate.baselines.load import open_detector
+    from ifailsense_ros.evaluate.baselines.names import is_baseline
+    from ifailsense_ros.model.handle import is_factory
 
-    kwargs: dict[str, Any] = {"device": args.device}
-    rates = ("max_missed_failures", "max_false_alarms")
-    kwargs |= {name: rate for name in rates if (rate := getattr(args, name)) is not None}
-    if args.no_guard:
-        kwargs["guard"] = False
-    settings: dict[str, Any] = {"detector": args.detector, **kwargs}
-    if is_factory(args.detector):
-        return partial(make_detector, args.detector, kwargs), settings
-    checkpoint = CheckpointConfig.from_json(resolve_checkpoint(args.detector))
-    settings["model_id"] = checkpoint.model_id
-    kwargs["spec"] = args.detector
-    return partial(make_detector, DEFAULT_FACTORY, kwargs), settings
+    asked = {
+        "device": args.device,
+        "max_missed_failures": args.max_missed_failures,
+        "max_false_alarms": args.max_false_alarms,
+        "guard": not args.no_guard,
+    }
+    settings: dict[str, Any] = {"detector": args.detector, **asked}
+    if not (is_factory(args.detector) or is_baseline(args.detector)):
+        checkpoint = CheckpointConfig.from_json(resolve_checkpoint(args.detector))
+        settings["model_id"] = checkpoint.model_id
+    return partial(open_detector, args.detector, **asked), settings
 
 
 def _copy(args: argparse.Namespace, folder: Path) -> int:
@@ -173,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--detector",
         default="sim-tiny",
-        help="packaged checkpoint, a folder, or module:callable (default sim-tiny)",
+        help=f"{DETECTOR_HELP} (default sim-tiny)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     for name, what in (
