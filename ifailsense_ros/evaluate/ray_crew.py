@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 
 
 _REACHED_WITHIN_S = 10.0
+
+
+class _Remote(Worker):
+    """A worker that begins where the driver did, for the sake of relative paths."""
+
+    def __init__(self, work: Work, threads: int, folder: str) -> None:
+        super().__init__(work, threads)
+        self._folder = folder
+
+    def load(self) -> Event:
+        """See `Worker`."""
+        with contextlib.suppress(OSError):  # then paths must be absolute
+            os.chdir(self._folder)
+        return super().load()
 
 
 class RayActors:
@@ -46,7 +62,7 @@ class RayActors:
                     "start --head`"
                 ) from error
         self._options = {"num_cpus": threads, "num_gpus": gpus, "max_restarts": 0}
-        self._actor = self._ray.remote(Worker)
+        self._actor = self._ray.remote(_Remote)
         self._work, self._threads = self._ray.put(work), threads
         self._names = itertools.count()
         self._actors: dict[int, Any] = {}
@@ -65,7 +81,7 @@ class RayActors:
     def start(self) -> int:
         """See `Crew`."""
         worker = next(self._names)
-        actor = self._actor.options(**self._options).remote(self._work, self._threads)
+        actor = self._actor.options(**self._options).remote(self._work, self._threads, os.getcwd())
         self._actors[worker] = actor
         self._answers[actor.load.remote()] = worker
         return worker
