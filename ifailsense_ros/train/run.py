@@ -102,7 +102,7 @@ class Run:
         if recipe.asks_about_scenes and not all(self.train_set.scene_questions):
             raise DataError(
                 f"{train}: recipe {recipe.name} learns from questions about scenes as well, and "
-                "some episodes have none; write them with `ifailsense sim questions`, store by store"
+                "some episodes have none; write them with `ifailsense sim questions` for each store"
             )
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
         self._command = command_of(command)
