@@ -36,7 +36,7 @@ def test_their_words_are_tokens_of_the_base(tmp_path):
     assert TrainingSet(store, "train").questions_hash != before
 
 
-@pytest.mark.parametrize("recipe", (SIM_TINY, SIM_TINY_SMF), ids=lambda r: r.name)
+@pytest.mark.parametrize("recipe", [SIM_TINY, SIM_TINY_SMF], ids=lambda r: r.name)
 def test_a_recipe_that_asks_says_where_they_come_from(tmp_path, recipe):
     store = make_store(tmp_path / "store")
     (store / QUESTIONS).unlink()
