@@ -88,14 +88,14 @@ def _summary(rows: Sequence[Judged], resamples: int) -> dict:
 
 def _by_category(rows: Sequence[Judged], resamples: int) -> dict[str, dict]:
     groups = _grouped(rows, lambda row: row.category)
-    return {name: _summary(groups[name], resamples) for name in sorted(groups, key=_place)}
+    return {name: _summary(groups[name], resamples) for name in sorted(groups, key=place_of_group)}
 
 
 def _by_class(rows: Sequence[Judged], resamples: int) -> dict[str, dict]:
     failures = _grouped([row for row in rows if not row.label], lambda row: row.kind)
     successes = _grouped([row for row in rows if row.label], lambda row: row.cluster)
     found = {}
-    for name in sorted(failures, key=_place):
+    for name in sorted(failures, key=place_of_group):
         clusters = {row.cluster for row in failures[name]}
         beside = [row for cluster in clusters for row in successes.get(cluster, ())]
         found[name] = _summary([*failures[name], *beside], resamples)
@@ -110,8 +110,8 @@ def _grouped(rows: Iterable[Judged], key: Callable[[Judged], str]) -> dict[str, 
     return groups
 
 
-def _place(name: str) -> tuple[int, str]:
-    """Failure classes in their own order, then other names, then those without one."""
+def place_of_group(name: str) -> tuple[int, str]:
+    """Sorts groups: failure classes in their own order, other names, those without one."""
     if name in FAILURE_CLASSES:
         return FAILURE_CLASSES.index(name), name
     return len(FAILURE_CLASSES) + (name == NO_NAME), name

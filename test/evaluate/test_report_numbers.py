@@ -20,13 +20,13 @@ from ifailsense_ros.core.verdict import Outcome, Reason
 from ifailsense_ros.evaluate.report.curves import precision_recall, roc, thinned
 from ifailsense_ros.evaluate.report.episodes import merge, worth_showing
 from ifailsense_ros.evaluate.report.figures import (
-    NO_NAME,
     comparisons,
     figures_of,
     holm,
     mcnemar,
 )
 from ifailsense_ros.evaluate.results import Result
+from ifailsense_ros.evaluate.summaries import NO_NAME
 
 A, B = "a-1", "b-2"
 
@@ -106,7 +106,7 @@ def test_figures_of_a_known_table() -> None:
     rows = [row(i, label, o) for i, (label, o) in enumerate(zip(labels, said, strict=True))]
     rows += [row(90, None, S), row(91, None, U, reason=int(Reason.CAMERA_STALE), detail="exo")]
     merged = merge([("one", rows)])
-    found = figures_of(A, merged.of(A))
+    found = figures_of(A, merged.of(A), 100)
     assert found.judged == 22 and found.scored == 18
     assert found.summary["confusion"] == {
         "true_success": 6,
@@ -163,20 +163,20 @@ def test_intervals_are_over_scenes() -> None:
     together = [replace(r, group=f"scene {i % 2}") for i, r in enumerate(alone)]
     width = []
     for rows in (alone, together):
-        low, high = figures_of(A, merge([("x", rows)]).of(A)).summary["accuracy_95"]
+        low, high = figures_of(A, merge([("x", rows)]).of(A), 300).summary["accuracy_95"]
         width.append(high - low)
     assert width[1] > 2 * width[0]
 
 
 def test_without_labels_there_is_nothing_but_counts() -> None:
-    found = figures_of(A, merge([("x", [row(0, None, S), row(1, None, F)])]).of(A))
+    found = figures_of(A, merge([("x", [row(0, None, S), row(1, None, F)])]).of(A), 100)
     assert found.summary is None and found.roc is None and found.reliability is None
     assert found.unlabelled == {"SUCCESS": 1, "FAILURE": 1, "UNKNOWN": 0}
 
 
 def test_probabilities_outside_of_their_range_are_left_out_of_curves() -> None:
     rows = [row(0, True, S), row(1, False, F), row(2, True, S, p_success=math.nan)]
-    assert figures_of(A, merge([("x", rows)]).of(A)).scored == 2
+    assert figures_of(A, merge([("x", rows)]).of(A), 100).scored == 2
 
 
 # --- two detectors
@@ -207,7 +207,7 @@ def test_comparison_counts_who_was_right() -> None:
     rows = [row(i, True, o) for i, o in enumerate(a)]
     rows += [row(i, True, o, B) for i, o in enumerate(b)]
     rows += [row(50, None, S), row(50, None, F, B), row(51, True, S), row(52, True, S, B)]
-    (found,) = comparisons(merge([("x", rows)]))
+    (found,) = comparisons(merge([("x", rows)]), 100)
     assert (found.both_right, found.only_a, found.only_b, found.both_wrong) == (3, 7, 2, 3)
     assert found.n == 15 and found.scenes == 15
     assert found.p == pytest.approx(mcnemar(7, 2)) and found.p_holm == found.p
@@ -220,7 +220,7 @@ def test_comparison_counts_who_was_right() -> None:
 
 def test_comparison_without_labels_in_common_has_no_test() -> None:
     rows = [row(0, True, S), row(1, True, S, B), row(2, None, S), row(2, None, F, B)]
-    (found,) = comparisons(merge([("x", rows)]))
+    (found,) = comparisons(merge([("x", rows)]), 100)
     assert found.n == 0 and found.difference is None and len(found.differing) == 1
 
 
@@ -228,7 +228,7 @@ def test_three_detectors_are_compared_two_by_two_with_holm() -> None:
     rows = []
     for i in range(20):
         rows += [row(i, True, S), row(i, True, S if i < 12 else F, B), row(i, True, F, "c")]
-    found = comparisons(merge([("x", rows)]))
+    found = comparisons(merge([("x", rows)]), 100)
     assert [(c.a, c.b) for c in found] == [(A, B), (A, "c"), (B, "c")]
     assert [c.p_holm for c in found] == pytest.approx(holm([c.p for c in found]))
     assert found[1].p < found[1].p_holm

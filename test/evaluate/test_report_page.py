@@ -36,7 +36,7 @@ from ifailsense_ros.evaluate.report.episodes import merge
 from ifailsense_ros.evaluate.report.figures import comparisons, figures_of
 from ifailsense_ros.evaluate.report.page import METRICS
 from ifailsense_ros.evaluate.report.pictures import Picture, find_picture
-from ifailsense_ros.evaluate.report.write import write_report
+from ifailsense_ros.evaluate.report.write import WrittenReport, write_report
 from ifailsense_ros.evaluate.results import Result, write_problems, write_results
 
 HOSTILE = (
@@ -51,12 +51,18 @@ HOSTILE = (
     "https://example.org/x.png?<b>",
     "a" * 5000,
 )
+RESAMPLES = 100
 _ID = re.compile(r"^[a-z][a-z0-9-]*$")
 
 
 def pictures(count: int = 3) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 255, (28, 56, 3), np.uint8) for _ in range(count)]
+
+
+def quick(folders, *arguments, **settings) -> WrittenReport:
+    """The page with coarse intervals."""
+    return write_report(folders, *arguments, resamples=RESAMPLES, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder) -> Node:
-    return parse(write_report([folder]).path.read_text("utf-8"))
+    return parse(quick([folder]).path.read_text("utf-8"))
 
 
 def check(page: Node, beside: bool = False) -> None:
@@ -118,7 +124,7 @@ def test_the_page_is_sound_and_loads_nothing(page) -> None:
 
 def test_headline_metrics_stand_on_the_page(page, folder) -> None:
     merged = merge([("", made_results(60))])
-    summaries = [figures_of(name, merged.of(name)).summary for name in DETECTORS]
+    summaries = [figures_of(name, merged.of(name), RESAMPLES).summary for name in DETECTORS]
     head, *rows = next(tables(page.one("section", id="metrics")))
     assert head == ["share", *DETECTORS]
     for (key, title, meaning), row in zip(METRICS, rows, strict=False):
@@ -147,7 +153,7 @@ def test_confusion_reasons_and_problems_stand_on_the_page(page) -> None:
 
 
 def test_comparison_stands_on_the_page(page) -> None:
-    (found,) = comparisons(merge([("", made_results(60))]))
+    (found,) = comparisons(merge([("", made_results(60))]), RESAMPLES)
     section = page.one("section", id="comparison")
     table = section.one("table", class_="mcnemar").rows()
     assert [r[1:] for r in table[1:]] == [
@@ -199,7 +205,7 @@ def test_cards_say_what_was_judged(page) -> None:
 
 def test_one_detector_needs_no_comparison(tmp_path) -> None:
     made = write_folder(tmp_path / "r", made_results(8, detectors=DETECTORS[:1]), pictures())
-    page = parse(write_report([made]).path.read_text("utf-8"))
+    page = parse(quick([made]).path.read_text("utf-8"))
     check(page)
     assert not list(page.all(id="comparison")) and not list(page.all("select", name="detector"))
 
@@ -214,7 +220,7 @@ def test_without_labels_verdicts_or_rows_the_page_still_stands(tmp_path) -> None
         "unlabelled": unlabelled, "silent": silent, "bare": bare, "success": success, "no": []
     }.items():  # fmt: skip
         made = write_folder(tmp_path / name, some, [])
-        page = parse(write_report([made]).path.read_text("utf-8"))
+        page = parse(quick([made]).path.read_text("utf-8"))
         check(page)
     assert "0 episodes" in page.one("header").text
 
@@ -226,8 +232,8 @@ def test_folders_are_brought_together(tmp_path) -> None:
         for name in DETECTORS
     ]
     with pytest.raises(ConfigError, match="name the page with --out"):
-        write_report(parts)
-    made = write_report(parts, tmp_path / "sub" / "both.html")
+        quick(parts)
+    made = quick(parts, tmp_path / "sub" / "both.html")
     page = parse(made.path.read_text("utf-8"))
     check(page)
     assert (made.detectors, made.episodes) == (2, 10)
@@ -237,26 +243,26 @@ def test_folders_are_brought_together(tmp_path) -> None:
 
 
 def test_pictures_beside_are_linked_from_where_the_page_is(folder, tmp_path) -> None:
-    made = write_report([folder], folder / "beside.html", pictures="beside")
+    made = quick([folder], folder / "beside.html", pictures="beside")
     page = parse(made.path.read_text("utf-8"))
     check(page, beside=True)
-    assert made.size < write_report([folder]).size and not made.inline
+    assert made.size < quick([folder]).size and not made.inline
     for image in page.all("img"):
         assert (folder / image.attributes["src"]).is_file()
-    away = write_report([folder], tmp_path / "a b" / "x.html", pictures="beside")
+    away = quick([folder], tmp_path / "a b" / "x.html", pictures="beside")
     src = next(parse(away.path.read_text("utf-8")).all("img")).attributes["src"]
     assert (away.path.parent / src).resolve().is_file()
 
 
 def test_auto_leaves_many_pictures_beside(folder, tmp_path, monkeypatch) -> None:
-    assert write_report([folder], tmp_path / "a.html").inline
+    assert quick([folder], tmp_path / "a.html").inline
     monkeypatch.setattr(write, "INLINE_LIMIT", 1000)
-    assert not write_report([folder], tmp_path / "b.html").inline
-    assert write_report([folder], tmp_path / "c.html", pictures="inline").inline
+    assert not quick([folder], tmp_path / "b.html").inline
+    assert quick([folder], tmp_path / "c.html", pictures="inline").inline
 
 
 def test_gallery_is_bounded_and_says_so(folder, tmp_path) -> None:
-    made = write_report([folder], tmp_path / "few.html", most_shown=7)
+    made = quick([folder], tmp_path / "few.html", most_shown=7)
     page = parse(made.path.read_text("utf-8"))
     check(page)
     assert len(list(page.all("li", class_="card"))) == 7
@@ -303,7 +309,7 @@ def hostile_folder(folder: Path) -> Path:
 
 
 def test_hostile_text_stays_text(tmp_path) -> None:
-    made = write_report([hostile_folder(tmp_path / "<b>&'\" x")])
+    made = quick([hostile_folder(tmp_path / "<b>&'\" x")])
     raw = made.path.read_text("utf-8")
     page = parse(raw)
     check(page)
@@ -348,7 +354,7 @@ def test_pictures_outside_of_the_folder_are_not_taken(tmp_path) -> None:
     assert isinstance(find_picture(home, "montages/00001.jpg"), Picture)
     rows = [replace(r, montage="../secret.jpg") for r in made_results(6)]
     write_results(home, rows, {})
-    page = parse(write_report([made]).path.read_text("utf-8"))
+    page = parse(quick([made]).path.read_text("utf-8"))
     check(page)
     assert not list(page.all("img"))
     assert "montage lies outside of the results folder" in page.one(id="problems").text
@@ -423,19 +429,19 @@ def test_rows_of_another_release_are_refused(tmp_path) -> None:
         row = replace(made_results(1)[0], **change)
         write_results(tmp_path, [row], {})
         with pytest.raises(DataError, match="does not know"):
-            write_report([tmp_path])
+            quick([tmp_path])
 
 
 def test_many_problems_are_cut(tmp_path) -> None:
     write_results(tmp_path, made_results(1), {})
     write_problems(tmp_path, [Problem(f"bag {i}", "bad") for i in range(500)])
-    page = parse(write_report([tmp_path]).path.read_text("utf-8"))
+    page = parse(quick([tmp_path]).path.read_text("utf-8"))
     assert "300 more in problems.json" in page.one(id="problems").text
 
 
 def test_pages_are_the_same_for_the_same_results(folder, tmp_path) -> None:
-    first = write_report([folder], tmp_path / "a.html").path.read_bytes()
-    assert write_report([folder], tmp_path / "b.html").path.read_bytes() == first
+    first = quick([folder], tmp_path / "a.html").path.read_bytes()
+    assert quick([folder], tmp_path / "b.html").path.read_bytes() == first
 
 
 def test_report_needs_no_torch() -> None:

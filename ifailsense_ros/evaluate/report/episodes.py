@@ -31,11 +31,6 @@ class JudgedEpisode:
         return self.first.label
 
     @property
-    def cluster(self) -> str:
-        """The same for episodes that are not independent of each other."""
-        return self.first.group or f"{self.first.path}\n{self.first.key}"
-
-    @property
     def duration_s(self) -> float:
         """From START to END; NaN where the stamps are not known."""
         span = self.first.end_ns - self.first.start_ns

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
 from ifailsense_ros.core.calibration import Reliability, reliability
 from ifailsense_ros.core.verdict import Outcome, Reason
-from ifailsense_ros.data.failure_classes import FAILURE_CLASSES
-from ifailsense_ros.evaluate.metrics import RESAMPLES, compare, summary
+from ifailsense_ros.evaluate import summaries
+from ifailsense_ros.evaluate.metrics import RESAMPLES, compare
 from ifailsense_ros.evaluate.report.curves import Curve, precision_recall, roc
 from ifailsense_ros.evaluate.report.episodes import JudgedEpisode, Merged
-
-NO_NAME = "(not named)"
-"""Category or kind of an episode whose data do not say it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,12 @@ class Bar:
     value: float
     low: float | None
     high: float | None
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any], metric: str, n: int) -> Bar:
+        """A figure of `metrics.summary` that is known there."""
+        low, high = summary[f"{metric}_95"] or (None, None)
+        return cls(n, summary[metric], low, high)
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,11 @@ def figures_of(
         episodes: that it judged.
         resamples: of the bootstrap.
     """
+    found = summaries.figures_of([_judged(e, name) for e in episodes], resamples)
+    details = {}
+    for e in episodes:
+        details.setdefault(Reason(e.results[name].reason).name, e.results[name].detail)
     labelled = [e for e in episodes if e.label is not None]
-    unknown = [e.results[name] for e in episodes if e.results[name].outcome == Outcome.UNKNOWN]
-    count = Counter(r.reason for r in unknown)
-    first = {r.reason: r.detail for r in reversed(unknown)}
     scored = [
         e
         for e in labelled
@@ -131,24 +136,18 @@ def figures_of(
     return DetectorFigures(
         name=name,
         judged=len(episodes),
-        unlabelled={
-            outcome.name: sum(
-                e.label is None and e.results[name].outcome == outcome for e in episodes
-            )
-            for outcome in (Outcome.SUCCESS, Outcome.FAILURE, Outcome.UNKNOWN)
+        unlabelled={outcome: n for outcome, n in found["unlabelled"].items() if outcome != "n"},
+        summary=found["all"],
+        categories={
+            group: Bar.of(of, "accuracy", of["n"]) for group, of in found["category"].items()
         },
-        summary=_summary(name, labelled, resamples) if labelled else None,
-        categories=_by(name, labelled, lambda e: e.first.category, "accuracy", resamples),
-        classes=_by(
-            name,
-            [e for e in labelled if not e.label],
-            lambda e: e.first.kind,
-            "failure_recall",
-            resamples,
-        ),
+        classes={
+            group: Bar.of(of, "failure_recall", of["failures"])
+            for group, of in found["failure_class"].items()
+        },
         reasons=tuple(
-            ReasonCount(Reason(reason).name, times, first[reason])
-            for reason, times in sorted(count.items(), key=lambda item: (-item[1], item[0]))
+            ReasonCount(reason, count, details[reason])
+            for reason, count in sorted(found["unknown"].items(), key=lambda item: -item[1])
         ),
         scored=len(scored),
         roc=curve,
@@ -160,32 +159,11 @@ def figures_of(
     )
 
 
-def _summary(name: str, episodes: Sequence[JudgedEpisode], resamples: int) -> dict:
-    return summary(
-        [bool(e.label) for e in episodes],
-        [e.results[name].outcome for e in episodes],
-        [e.cluster for e in episodes],
-        resamples=resamples,
+def _judged(episode: JudgedEpisode, detector: str) -> summaries.Judged:
+    row, first = episode.results[detector], episode.first
+    return summaries.Judged(
+        episode.label, row.outcome, row.reason, first.cluster, first.category, first.kind
     )
-
-
-def _by(name, episodes, key, metric: str, resamples: int) -> dict[str, Bar]:
-    groups: dict[str, list[JudgedEpisode]] = defaultdict(list)
-    for e in episodes:
-        groups[key(e) or NO_NAME].append(e)
-    out = {}
-    for group in sorted(groups, key=place_of_group):
-        found = _summary(name, groups[group], resamples)
-        low, high = found[f"{metric}_95"] or (None, None)
-        out[group] = Bar(len(groups[group]), found[metric], low, high)
-    return out
-
-
-def place_of_group(name: str) -> tuple[int, str]:
-    """Sorts groups: failure classes in their own order, other names, those without one."""
-    if name in FAILURE_CLASSES:
-        return FAILURE_CLASSES.index(name), name
-    return len(FAILURE_CLASSES) + (name == NO_NAME), name
 
 
 def _bins(table: Reliability) -> tuple[Bin, ...]:
@@ -269,7 +247,7 @@ def _comparison(merged: Merged, a: str, b: str, resamples: int) -> Comparison:
     both = [e for e in merged.episodes if a in e.results and b in e.results]
     labelled = [e for e in both if e.label is not None]
     table = Counter((bool(e.right(a)), bool(e.right(b))) for e in labelled)
-    clusters = [e.cluster for e in labelled]
+    clusters = [e.first.cluster for e in labelled]
     by_scene = None
     if labelled:
         by_scene = compare(

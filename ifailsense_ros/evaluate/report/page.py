@@ -28,8 +28,8 @@ from ifailsense_ros.evaluate.report.figures import (
     Bar,
     Comparison,
     DetectorFigures,
-    place_of_group,
 )
+from ifailsense_ros.evaluate.summaries import place_of_group
 
 METRICS = (
     ("accuracy", "accuracy", "verdicts that are true; UNKNOWN is not"),
@@ -138,11 +138,6 @@ def _reasons(detectors: Sequence[DetectorFigures]) -> list[ReasonRow]:
     return sorted(rows, key=lambda row: -sum(row.counts))
 
 
-def _metric_bar(found: Mapping[str, Any], key: str) -> Bar:
-    low, high = found[f"{key}_95"] or (None, None)
-    return Bar(found["n"], found[key], low, high)
-
-
 def _outcome_of(episode: JudgedEpisode, detector: str) -> str:
     return Outcome(episode.results[detector].outcome).name
 
@@ -179,7 +174,7 @@ def _template() -> Template:
     )
     environment.globals.update(
         interval=text.interval,
-        metric_bar=_metric_bar,
+        bar_of=Bar.of,
         truth_of=truth_of,
         outcome_of=_outcome_of,
         series=plots.series,

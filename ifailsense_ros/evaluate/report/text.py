@@ -1,4 +1,6 @@
-"""Words and numbers on the page. What comes from data is text that nobody vouches for."""
+"""Words and numbers on the page. What comes from data is text that nobody vouches for: the template
+passes all of it through `plain`.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def signed_percent(value: float | None) -> str:
 
 def words(name: str) -> str:
     """ "incomplete_grasp" -> "incomplete grasp"."""
-    return plain(name).replace("_", " ")
+    return name.replace("_", " ")
 
 
 def flat(meta: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -73,7 +75,7 @@ def flat(meta: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
             yield from flat(value, f"{above}{name}.")
         else:
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield plain(f"{above}{name}"), plain(shown)
+            yield f"{above}{name}", shown
 
 
 def _none(value: float | None) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.core.verdict import Outcome, Reason, VoteValue
 from ifailsense_ros.data.records import Problem
+from ifailsense_ros.evaluate.metrics import RESAMPLES
 from ifailsense_ros.evaluate.report.cards import Card, card_of
 from ifailsense_ros.evaluate.report.episodes import JudgedEpisode, merge, worth_showing
 from ifailsense_ros.evaluate.report.figures import comparisons, figures_of
@@ -52,6 +53,7 @@ def write_report(
     *,
     pictures: str = "auto",
     most_shown: int = MOST_SHOWN,
+    resamples: int = RESAMPLES,
 ) -> WrittenReport:
     """Write the page; it appears only when it is complete.
 
@@ -61,6 +63,7 @@ def write_report(
         pictures: "inline" (one file), "beside" (links into the results folders), or "auto": inline
             unless they are more than `INLINE_LIMIT` bytes.
         most_shown: episodes in the gallery; mistakes and differences come first.
+        resamples: of the intervals' bootstrap.
 
     Raises:
         DataError: a folder holds no results, or they cannot be read.
@@ -85,12 +88,12 @@ def write_report(
     found, lost = _pictures(rows, shown)
     total = sum(p.size for p in {p for of in found.values() for _, p in of})
     inline = pictures == "inline" or (pictures == "auto" and total <= INLINE_LIMIT)
-    detectors = [figures_of(name, merged.of(name)) for name in merged.detectors]
+    detectors = [figures_of(name, merged.of(name), resamples) for name in merged.detectors]
     contents = Contents(
         title=_title(paths),
         merged=merged,
         detectors=detectors,
-        comparisons=comparisons(merged),
+        comparisons=comparisons(merged, resamples),
         problems=[*problems, *merged.problems, *lost],
         made=made,
         shown=frozenset(e.number for e in shown),
