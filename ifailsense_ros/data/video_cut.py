@@ -56,15 +56,16 @@ class VideoCut:
         half = 0.5 / fps
         kept: list[_Group] = []
         self.begins_s: list[float] = []
-        spans = [((begin - half) / base, (end - half) / base) for begin, end in spans_s]
+        # The middle of its first frame, and of the last one before its end.
+        spans = [((begin + half) / base, (end - half) / base) for begin, end in spans_s]
         cursor = 0
         for group in self._groups:
-            if any(group.first < end and group.end > begin for begin, end in spans):
+            if any(group.first <= end and group.end > begin for begin, end in spans):
                 group.back = group.first - cursor
                 cursor += group.end - group.first
                 kept.append(group)
         for (begin_s, _), (begin, _) in zip(spans_s, spans, strict=True):
-            group = next((g for g in kept if g.first <= begin + 2 * half / base < g.end), None)
+            group = next((g for g in kept if g.first <= begin < g.end), None)
             if group is None or group.back is None:
                 raise DataError(f"{path}: has no frame at {begin_s:.3f} s: it was cut off")
             self.begins_s.append(begin_s - float(group.back * base))
