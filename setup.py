@@ -36,6 +36,7 @@ RUN_REQUIREMENTS = [
     "torch>=2.6",
     "transformers>=5.0,<6; python_version >= '3.11'",
     "transformers>=5.0,<=5.20; python_version < '3.11'",
+    "huggingface-hub>=0.34",  # comes with transformers; detectors by name on the hub
     "peft>=0.17",
     "tokenizers>=0.21",
     "pillow>=10",
@@ -53,6 +54,7 @@ EXTRAS = {
         "scipy>=1.10",
     ],
     "tensorboard": ["tensorboard>=2.12"],  # ifailsense train --log-with tensorboard
+    "openai": ["openai>=1.40"],  # --detector baseline:openai:...
     "ray": ["ray>=2.9"],  # ifailsense evaluate --ray, ifailsense label --ray
     "readers": ["av>=15", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
     "test": [

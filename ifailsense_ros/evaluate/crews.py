@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.core.errors import ConfigError, DetectorStopped, IFailSenseError
 from ifailsense_ros.evaluate.job_shards import Done, Packed, pack
 from ifailsense_ros.model.handle import one_line
 
@@ -68,7 +68,7 @@ class Crew(Protocol):
         """Begin one; `Ready`, `Failed` or `Lost` will follow. Returns what it is called."""
 
     def give(self, worker: Any, job: Job) -> None:
-        """Have a ready worker do a job; `Packed` or `Lost` will follow."""
+        """Have a ready worker do a job; `Packed`, `Failed` or `Lost` will follow."""
 
     def wait(self) -> list[tuple[Any, Event]]:
         """What happened since the last call, at least one thing."""
@@ -107,6 +107,8 @@ class Worker:
         try:
             done = Done(*self._work.do(job, self._loaded))
             return pack(done, self._work.to_table(list(done.rows)))
+        except DetectorStopped as error:  # so would the other jobs end
+            return Failed(error)
         except Exception as error:
             if not isinstance(error, IFailSenseError):
                 traceback.print_exc()

@@ -144,7 +144,7 @@ class _Asking:
         self, number: int, detector: Detector, shown: Sequence[tuple[Case, Episode]]
     ) -> None:
         """Have one detector judge some episodes."""
-        judgements = judge_together(detector, [episode for _, episode in shown])
+        judgements = judge_together(detector, [episode for _, episode in shown], stops=True)
         for (case, episode), judgement in zip(shown, judgements, strict=True):
             picture = self._picture(case, episode)
             self.found.answers.append((case, number, judgement, picture))

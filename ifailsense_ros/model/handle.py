@@ -23,8 +23,9 @@ import numpy as np
 
 from ifailsense_ros.core.checkpoint import MontageSettings
 from ifailsense_ros.core.episode import Episode, Keyframe
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.core.errors import ConfigError, DetectorStopped, IFailSenseError
 from ifailsense_ros.core.verdict import Judgement, Reason
+from ifailsense_ros.model.hub import is_on_hub
 
 DEFAULT_FACTORY = "ifailsense_ros.model.detector:load_detector"
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -113,7 +114,7 @@ class DetectorHandle(Protocol):
 
 def is_factory(text: str) -> bool:
     """Whether a text names an importable callable ("module:callable")."""
-    return _FACTORY.fullmatch(text) is not None
+    return _FACTORY.fullmatch(text) is not None and not is_on_hub(text)
 
 
 def make_detector(factory: str, kwargs: Mapping[str, Any]) -> Any:
@@ -154,8 +155,12 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def judge_safely(detector: Any, episode: Episode) -> Judgement:
-    """`detector.judge`, with exceptions as UNKNOWN / DETECTOR_ERROR and a traceback on stderr."""
+def judge_safely(detector: Any, episode: Episode, *, stops: bool = False) -> Judgement:
+    """`detector.judge`, with exceptions as UNKNOWN / DETECTOR_ERROR and a traceback on stderr.
+
+    Raises:
+        DetectorStopped: with `stops`, which is for those who can end: a node must go on.
+    """
     try:
         judgement = detector.judge(episode)
         if not isinstance(judgement, Judgement):
@@ -163,6 +168,8 @@ def judge_safely(detector: Any, episode: Episode) -> Judgement:
     except MemoryError as error:
         return Judgement.unknown(Reason.DETECTOR_OUT_OF_MEMORY, f"out of memory: {error}")
     except IFailSenseError as error:  # says all in its one line
+        if stops and isinstance(error, DetectorStopped):
+            raise
         return Judgement.unknown(Reason.DETECTOR_ERROR, str(error))
     except Exception as error:
         traceback.print_exc()
@@ -170,11 +177,14 @@ def judge_safely(detector: Any, episode: Episode) -> Judgement:
     return judgement
 
 
-def judge_together(detector: Any, episodes: Sequence[Episode]) -> list[Judgement]:
+def judge_together(
+    detector: Any, episodes: Sequence[Episode], *, stops: bool = False
+) -> list[Judgement]:
     """`judge_safely` of several episodes, in one pass where the detector can do that.
 
     A detector that can has `judge_batch(episodes) -> list[Judgement]`. When that fails, they are
-    judged one by one: what is wrong with one episode says nothing about the others.
+    judged one by one: what is wrong with one episode says nothing about the others. Raises as
+    `judge_safely`.
     """
     if len(episodes) > 1 and hasattr(detector, "judge_batch"):
         try:
@@ -184,9 +194,12 @@ def judge_together(detector: Any, episodes: Sequence[Episode]) -> list[Judgement
             ):
                 return judgements
             print("judge_batch did not return one Judgement an episode", file=sys.stderr)
+        except DetectorStopped:
+            if stops:
+                raise
         except Exception:
             traceback.print_exc()
-    return [judge_safely(detector, episode) for episode in episodes]
+    return [judge_safely(detector, episode, stops=stops) for episode in episodes]
 
 
 class InProcessDetector:

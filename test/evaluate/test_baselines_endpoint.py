@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from baseline_episodes import make_episode
 from stub_endpoint import refused, said, stub_endpoint
 
+from ifailsense_ros.cli import main
 from ifailsense_ros.core.checkpoint import MontageSettings
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry, compose
@@ -22,10 +24,11 @@ from ifailsense_ros.evaluate.baselines.budget import Budget, BudgetSpent
 from ifailsense_ros.evaluate.baselines.endpoint import IN_A_ROW, EndpointError, expected_tokens
 from ifailsense_ros.evaluate.baselines.formats import FORMATS
 from ifailsense_ros.evaluate.baselines.load import open_detector
-from ifailsense_ros.model.handle import judge_safely, warm_up
+from ifailsense_ros.model.handle import judge_safely, judge_together, warm_up
 
 pytest.importorskip("openai")
 
+DEMO = Path(__file__).parents[2] / "bags" / "demo"
 KEY = "sk-secret-of-the-test"
 
 
@@ -212,11 +215,27 @@ def test_a_node_goes_on_with_unknown_when_the_budget_is_spent(monkeypatch, capsy
         monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
         detector = open_detector("baseline:openai:stub,cell=32,budget=1500")
         first, second = (judge_safely(detector, make_episode()) for _ in range(2))
+        both = judge_together(detector, [make_episode()] * 2)
+        with pytest.raises(BudgetSpent):
+            judge_together(detector, [make_episode()] * 2, stops=True)
         assert len(stub.requests) == 1
+    assert {j.reason for j in both} == {Reason.DETECTOR_ERROR}
     assert first.outcome is Outcome.FAILURE
     assert second.reason is Reason.DETECTOR_ERROR
     assert "budget of 1500 tokens" in second.detail
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["detect", "evaluate"])
+def test_a_command_ends_when_the_budget_is_spent(monkeypatch, capsys, tmp_path, command):
+    bags = [str(DEMO / name) for name in ("test-00-success", "test-00-semantic")]
+    options = [] if command == "detect" else ["--out", str(tmp_path / "results"), "--workers", "0"]
+    with stub_endpoint(lambda *_: said("fail")) as stub:
+        monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
+        spec = "baseline:openai:stub,cell=32,budget=2200"
+        assert main([command, *bags, "--detector", spec, *options]) == 2
+        assert len(stub.requests) == 1
+    assert "budget of 2200 tokens are spent" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_ledger_outlives_the_process_and_is_shared(tmp_path):

@@ -261,14 +261,16 @@ def test_the_hub_is_asked_only_by_name_and_after_the_cache(folders, monkeypatch)
     detector = load("hub:Qwen/Tiny@abc")
     assert asked == [("Qwen/Tiny", "abc", True), ("Qwen/Tiny", "abc", False)]
     assert detector.model_id.startswith("zero-shot-Tiny@")
-    load("hub:Qwen/Tiny")
-    assert asked[2:] == [("Qwen/Tiny", None, True)]
+    load("hub:Qwen/Tiny@v1")
+    assert asked[2:] == [("Qwen/Tiny", "v1", True)]
+    with pytest.raises(CheckpointError, match="revision"):
+        load("hub:Qwen/Tiny")
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(CheckpointError, match="hub:nobody/nothing: cannot be fetched") as raised:
-        load("hub:nobody/nothing")
+    with pytest.raises(CheckpointError, match="nothing@v1: cannot be fetched") as raised:
+        load("hub:nobody/nothing@v1")
     assert "\n" not in str(raised.value)
 
 

@@ -12,10 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError, text_of
+from ifailsense_ros.core.errors import ConfigError, DetectorStopped, text_of
 
 
-class BudgetSpent(IFailSenseError):
+class BudgetSpent(DetectorStopped):
     """The next request could cost more than is left."""
 
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from ifailsense_ros.core.checkpoint import MontageSettings
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError, text_of
+from ifailsense_ros.core.errors import ConfigError, DetectorStopped, text_of
 from ifailsense_ros.core.prompt import IMAGE_TOKEN
 from ifailsense_ros.core.verdict import Judgement, Reason, VoteValue
 from ifailsense_ros.evaluate.baselines.asking import AskingDetector
@@ -39,7 +39,7 @@ _BLOCKED = {"content_filter", "content_policy_violation"}
 _TOLD_BEFORE = 10  # times that the log says what was spent, over the whole budget
 
 
-class EndpointError(IFailSenseError):
+class EndpointError(DetectorStopped):
     """The endpoint refuses, and would refuse the next request too."""
 
 

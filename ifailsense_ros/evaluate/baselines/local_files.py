@@ -17,9 +17,9 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from ifailsense_ros.core.checkpoint import sha256_of
 from ifailsense_ros.core.errors import CheckpointError, text_of
 from ifailsense_ros.model.checkpoint import check_finite
+from ifailsense_ros.model.hub import is_on_hub, parse_spec
 from ifailsense_ros.model.quiet import quiet_transformers
 
-HUB = "hub:"
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 """What is fetched, read and hashed."""
 
@@ -47,8 +47,8 @@ def load_vlm_of_others(
     """Load a model.
 
     Args:
-        what: folder, or "hub:ORG/NAME[@REVISION]": only then is the network used, and only for
-            files that are not in the local cache.
+        what: folder, or "hub:ORG/NAME@REVISION": only then is the network used, and only for files
+            that are not in the local cache.
         device: where the weights go.
         dtype: of the weights in memory.
 
@@ -56,7 +56,7 @@ def load_vlm_of_others(
         CheckpointError: no such folder, nothing that transformers knows without running code, or
             weights that do not fit its configuration; one line.
     """
-    folder, name = _fetch(what) if what.startswith(HUB) else _local(what)
+    folder, name = _fetch(what) if is_on_hub(what) else _local(what)
     local = {"trust_remote_code": False, "local_files_only": True}
     try:
         with quiet_transformers():
@@ -106,7 +106,7 @@ def _local(what: str) -> tuple[Path, str]:
     folder = Path(what).expanduser()
     if not folder.is_dir():
         raise CheckpointError(
-            f"{what}: no such folder; give the folder of a model, or {HUB}ORG/NAME to fetch it"
+            f"{what}: no such folder; give that of a model, or hub:<org>/<name>@<revision>"
         )
     return folder, folder.resolve().name
 
@@ -115,8 +115,8 @@ def _fetch(what: str) -> tuple[Path, str]:
     """The folder in the local cache; what is not in it is downloaded."""
     from huggingface_hub import snapshot_download
 
-    repository, _, revision = what.removeprefix(HUB).partition("@")
-    asked = {"revision": revision or None, "allow_patterns": list(_FILES)}
+    repository, revision = parse_spec(what)
+    asked = {"revision": revision, "allow_patterns": list(_FILES)}
     try:
         try:
             folder = snapshot_download(repository, local_files_only=True, **asked)
@@ -127,8 +127,8 @@ def _fetch(what: str) -> tuple[Path, str]:
             folder = snapshot_download(repository, **asked)
     except Exception as error:  # of the network, of the hub, of the name
         raise CheckpointError(
-            f"{what}: cannot be fetched ({text_of(error)}); check the name, the network and "
-            "whether its licence wants `hf auth login`"
+            f"{what}: cannot be fetched ({text_of(error)}); check the name, the network, and "
+            "whether its licence must be accepted first"
         ) from None
     return Path(folder), repository.rpartition("/")[2]
 

@@ -77,10 +77,10 @@ class Kind:
 
 KINDS = {
     "zero-shot": Kind(
-        "folder of a model, or hub:ORG/NAME[@REVISION]",
+        "folder of a model, or hub:<org>/<name>@<revision>",
         {**_MONTAGE, "format": Option(None, str, choices=tuple(FORMATS)), "dtype": _DTYPE},
     ),
-    "aha": Kind("folder of a model, or hub:ORG/NAME[@REVISION]", {**_MONTAGE, "dtype": _DTYPE}),
+    "aha": Kind("folder of a model, or hub:<org>/<name>@<revision>", {**_MONTAGE, "dtype": _DTYPE}),
     "openai": Kind(
         "model's name at the endpoint",
         {

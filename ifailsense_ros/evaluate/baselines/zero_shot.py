@@ -36,7 +36,7 @@ def load_zero_shot(
     """Load a model as a detector.
 
     Args:
-        what: folder, or "hub:ORG/NAME[@REVISION]".
+        what: folder, or "hub:ORG/NAME@REVISION".
         montage: which keyframes it is shown, and in what size.
         fmt: the question; None: `question` for models with a chat template, the paper's `evaluate`
             for those without, as PaliGemma.
