@@ -58,9 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _label(args: argparse.Namespace, source: LerobotSource, folder: Path) -> int:
+    from ifailsense_ros.data.readers.lerobot_meta import read_info
     from ifailsense_ros.evaluate.label import label
     from ifailsense_ros.evaluate.verdict_sidecar import SIDECAR
 
+    read_info(source.path)  # before anything is made
     load, settings = _detector(args)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,9 @@ from ifailsense_ros.model.handle import judge_together
 EPISODES_A_JOB = 32
 """What a kill may cost each worker."""
 
+FEW_JOBS = 2
+"""So many are done in this process: starting others would take longer."""
+
 _BATCH = 8
 _JPEG_QUALITY = 90
 
@@ -171,7 +174,10 @@ def label(
         verdicts_of_table,
         settings,
     )
-    done = spread(list(label_jobs(source)), work, folder, title="label", **spreading)
+    jobs = list(label_jobs(source))
+    if spreading.get("workers") is None and not spreading.get("ray") and len(jobs) <= FEW_JOBS:
+        spreading["workers"] = 0
+    done = spread(jobs, work, folder, title="label", **spreading)
     write_verdicts(folder, done.rows(), settings)
     return done
 
