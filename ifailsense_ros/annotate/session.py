@@ -41,7 +41,7 @@ class Session:
         self._mutex = threading.Lock()
         self._lock = _taken(file)
         try:
-            self._notes = read_labels(file) if file.exists() else {}
+            self._notes = _labels_of(file)
         except BaseException:
             self.close()
             raise
@@ -116,6 +116,16 @@ class Session:
             changed[key] = note
         write_labels(self.file, changed)
         self._notes, self._seen = changed, _signature(self.file)
+
+
+def _labels_of(file: Path) -> dict[tuple[str, str], LabelNote]:
+    """What a file holds; nothing where it is not there yet, if its name is one that can be."""
+    try:
+        return read_labels(file)
+    except DataError:
+        if file.exists():
+            raise
+        return {}
 
 
 def _written(path: str, file: Path) -> str:

@@ -183,4 +183,5 @@ def test_a_folder_that_cannot_be_written_to_is_said_at_the_start(tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         Session(found(tmp_path), tmp_path / "file" / "labels.csv")
     with pytest.raises(ConfigError, match=r"\.csv"):
-        Session(found(tmp_path), tmp_path / "labels.txt").label(0, "success")
+        Session(found(tmp_path), tmp_path / "labels.txt")
+    assert not list(tmp_path.glob(".*"))

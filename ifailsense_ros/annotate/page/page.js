@@ -95,8 +95,9 @@ async function label(word) {
   ({ counts, next } = said);
   episode.label = word;
   draw();
-  say(`saved: ${word}`);
-  if (next === null) say(`saved: ${word}. All episodes have a label; end with Ctrl-C in the terminal.`);
+  const saved = `saved: episode ${episode.number + 1}, ${word}`;
+  say(saved);
+  if (next === null) say(`${saved}. All episodes have a label; end with Ctrl-C in the terminal.`);
   else await show(next);
 }
 
