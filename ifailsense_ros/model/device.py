@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+
 import torch
 
 from ifailsense_ros.core.errors import ConfigError
@@ -39,5 +42,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         "can't allocate memory" in text
         or "not enough memory" in text
-        or ("CUDA error: out of memory" in text)
+        or "CUDA error: out of memory" in text
+        or "ALLOC_FAILED" in text  # of cuBLAS and cuDNN
     )
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next layer's tensors (for the whole process).
+
+    It gives blocks of megabytes back to the kernel at once, and gets them again page by page: 7 %
+    of a pass's CPU time at 3B. Does nothing where there is no glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_TRIM_THRESHOLD, 1 << 30)

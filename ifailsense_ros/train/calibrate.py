@@ -41,7 +41,8 @@ from ifailsense_ros.data.ablation import ABLATIONS, Ablation
 from ifailsense_ros.data.experts import ExpertSet, episode_of, with_keyframes
 from ifailsense_ros.model.calibration import CALIBRATION_FILE, CalibrationData, save_calibration
 from ifailsense_ros.model.checkpoint import load_checkpoint, replace_folder
-from ifailsense_ros.model.detector import FailSenseDetector, Measured
+from ifailsense_ros.model.decision import Measured
+from ifailsense_ros.model.detector import FailSenseDetector
 from ifailsense_ros.model.device import choose_device, choose_dtype
 from ifailsense_ros.train.calibration_fits import (
     fit_guard,
