@@ -53,12 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pooling-heads", type=int, default=4, metavar="H", help="attention heads of their pooling"
     )
-    parser.add_argument(
-        "--mask-padding",
-        action="store_true",
-        help="give padding no weight, so that episodes of several lengths share a pass; a verdict "
-        "on one episode is the same either way",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,7 +78,6 @@ def run(args: argparse.Namespace) -> int:
         layers=args.layers,
         widths=args.fs_widths,
         pooling_heads=args.pooling_heads,
-        masks_padding=args.mask_padding,
     )
     config, lora = done.config, done.adapter
     tower = "none in the vision tower"

@@ -16,7 +16,10 @@ from ifailsense_ros.core.verdict import Outcome, Verdict
 if TYPE_CHECKING:
     from ifailsense_ros.evaluate.offline import OfflineVerdict
 
-DETECTOR_HELP = "packaged checkpoint, folder, module:callable, or baseline:... (docs/baselines.md)"
+DETECTOR_HELP = (
+    "packaged checkpoint, folder, hub:<org>/<name>@<revision>, module:callable, or baseline:... "
+    "(docs/baselines.md)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

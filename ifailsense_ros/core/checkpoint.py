@@ -107,7 +107,8 @@ class CheckpointConfig:
         files: relative path -> sha256 of every other file of the checkpoint.
         calibration: see there; None where there is none, as always in version 1.
         masks_padding: whether padding has no weight in the FS blocks' pooling. False in the
-            authors' files: there it counts, and episodes of several lengths cannot share a pass.
+            authors' files: there it counts in a batch of several lengths. A detector masks it in
+            any case: an episode by itself has none.
     """
 
     schema_version: int

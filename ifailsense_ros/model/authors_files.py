@@ -7,6 +7,7 @@ The layout is a fact of their release; nothing of their code is used. The file i
 
 from __future__ import annotations
 
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -132,6 +133,11 @@ def read_torch_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except pickle.UnpicklingError:  # its text says how to run the file all the same
+        raise CheckpointError(
+            f"{path}: the pickle holds more than tensors (nothing in it was run); do not trust "
+            "this file"
+        ) from None
     except Exception as error:  # torch and zipfile raise a dozen types for a damaged file
         text = error.strerror if isinstance(error, OSError) else None
         raise CheckpointError(

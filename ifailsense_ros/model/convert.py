@@ -38,6 +38,7 @@ from ifailsense_ros.model.authors_files import (
     release_layers,
 )
 from ifailsense_ros.model.checkpoint import ADAPTER_WEIGHTS, save_checkpoint
+from ifailsense_ros.model.hub import cached_commit
 from ifailsense_ros.model.quiet import quiet_transformers
 
 PROMPT = "<image> evaluate en {instruction}"
@@ -101,7 +102,6 @@ def convert(
     layers: Sequence[int] | None = None,
     widths: Sequence[int] = WIDTHS,
     pooling_heads: int = POOLING_HEADS,
-    masks_padding: bool = False,
 ) -> Converted:
     """Write a checkpoint from the authors' FS file and adapter; what is wrong with one of them is
     found before anything is written.
@@ -118,7 +118,6 @@ def convert(
         cell: (height, width) of one view in the montage, pixels.
         layers: decoder layers of the heads; default: the authors' rule, which is for three.
         widths, pooling_heads: of the heads.
-        masks_padding: whether padding is to have no weight in the heads, unlike in the authors'.
 
     Raises:
         CheckpointError, ConfigError: the files, or what was asked for.
@@ -132,7 +131,7 @@ def convert(
     hooked = _layers(layers, len(blocks.blocks), shape.num_layers, fs)
     lora = read_adapter(adapter, shape.model)
     if shape.origin is not None:
-        _check_made_on(lora, shape.origin, adapter)
+        check_made_on(lora, shape.origin, adapter)
     weights = adapter / ADAPTER_WEIGHTS
     config = CheckpointConfig(
         schema_version=SCHEMA_VERSION,
@@ -162,7 +161,7 @@ def convert(
             }
         },
         files={},
-        masks_padding=masks_padding,
+        masks_padding=False,
     )
     try:
         with tempfile.TemporaryDirectory() as scratch, _weights_and_settings(shape.folder) as kept:
@@ -197,7 +196,7 @@ def read_base(base: str) -> BaseShape:
         config, processor = _read_settings(source, revision, network=False)
     except CheckpointError:
         config, processor = _read_settings(source, revision, network=True)
-    origin = BaseModel(hub=source, revision=revision or getattr(config, "_commit_hash", None))
+    origin = BaseModel(hub=source, revision=cached_commit(source, revision) or revision)
     return BaseShape(_meta(config, base), _picture(processor), origin, None)
 
 
@@ -263,8 +262,12 @@ def _layers(layers: Sequence[int] | None, count: int, num_layers: int, fs: Path)
     return tuple(layers)
 
 
-def _check_made_on(lora: AuthorsAdapter, origin: BaseModel, adapter: Path) -> None:
-    """An adapter fits any base of the same shape (pt and mix, say), and is wrong on all but one."""
+def check_made_on(lora: AuthorsAdapter, origin: BaseModel, adapter: Path) -> None:
+    """An adapter fits any base of the same shape (pt and mix, say), and is wrong on all but one.
+
+    Raises:
+        CheckpointError: it names another repository.
+    """
     match = _HUB_NAME.fullmatch(lora.made_on)
     if match is not None and match[1].lower() != origin.hub.lower():
         raise CheckpointError(

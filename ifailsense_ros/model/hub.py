@@ -71,8 +71,21 @@ def fetch_checkpoint(spec: str) -> Path:
     except Exception as error:  # the hub's client and the network raise many types
         raise CheckpointError(f"{spec}: cannot be fetched ({text_of(error)})") from None
     if folder is None:
-        raise CheckpointError(f"{spec}: the repository lacks files that its {CONFIG_FILE} lists")
+        raise CheckpointError(
+            f"{spec}: the repository, or what of it could be fetched, lacks files that its "
+            f"{CONFIG_FILE} lists"
+        )
     return folder
+
+
+def cached_commit(repository: str, revision: str | None) -> str | None:
+    """The commit that a tag or branch (None: main) was when its config.json was fetched; None where
+    it was not.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repository, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def _whole(repository: str, settings: Path, *, network: bool) -> Path | None:

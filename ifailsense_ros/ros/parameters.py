@@ -19,6 +19,7 @@ from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
 from ifailsense_ros.evaluate.baselines.names import FACTORY as BASELINE_FACTORY
 from ifailsense_ros.evaluate.baselines.names import is_baseline, parse_name
 from ifailsense_ros.model.handle import DetectorSpec, is_factory
+from ifailsense_ros.model.hub import is_on_hub, parse_spec
 from ifailsense_ros.ros.image_source import DECODERS, SYNCHRONIZERS
 
 _DEFAULTS = TrackerConfig()
@@ -70,9 +71,10 @@ PARAMETERS: dict[str, Parameter] = {
     # --- detector ---
     "detector": Parameter(
         "sim-tiny",
-        "Checkpoint: the name of a packaged one or a folder; or module:callable, which is called "
-        "with device= and shuffle_seed= and returns a detector of your own; or service:/name, a "
-        "detector that several monitors share; or baseline:..., see docs/baselines.md.",
+        "Checkpoint: the name of a packaged one, a folder, or hub:<org>/<name>@<revision>; or "
+        "module:callable, which is called with device= and shuffle_seed= and returns a detector of "
+        "your own; or service:/name, a detector that several monitors share; or baseline:..., see "
+        "docs/baselines.md.",
     ),
     "device": Parameter("auto", "Where the detector runs: auto, cpu, cuda, cuda:1, ..."),
     "detector_threads": Parameter(
@@ -256,11 +258,14 @@ def check_detector(values: Mapping[str, Any]) -> None:
     """Find mistakes that need no torch to be seen: the rest comes from the detector's process.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or its settings are wrong.
+        CheckpointError: there is no such checkpoint, or its settings are wrong; of one on the hub,
+            that its name is none.
         ConfigError: it cannot promise the error rates that are asked for; no such baseline.
     """
     if is_baseline(values["detector"]):
         parse_name(values["detector"])
+    elif is_on_hub(values["detector"]):  # fetched by the detector's process: it may take minutes
+        parse_spec(values["detector"])
     elif not is_factory(values["detector"]):
         config = CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
         check_rates(config.calibration, config.model_id, **_rates(values))
