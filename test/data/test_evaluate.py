@@ -393,6 +393,20 @@ def test_broken_bags_are_one_line_each_and_the_rest_is_judged(battered: Path, la
     assert found.figures["steps@0"]["all"]["accuracy"] == 1.0
 
 
+def test_what_came_before_the_damage_is_judged(
+    bag_maker: Callable, episode_writer: Callable, lab: Lab
+) -> None:
+    with bag_maker("half") as bag:
+        episode_writer(bag, 100.0)
+        bag.image("/exo/image", 105.0, np.zeros((4, 4, 3), np.uint8))
+        bag.raw("/episode", "ifailsense_ros/msg/EpisodeEvent", 110.0, b"\0\1\0\0")
+        episode_writer(bag, 120.0)
+    lab.run(bag.path)
+    assert [r.key for r in lab.rows] == ["half/0"]
+    ((where, what),) = lab.problems
+    assert where == str(bag.path) and what.startswith("a message on /episode is damaged")
+
+
 def test_encodings_may_differ_from_picture_to_picture(bag_maker: Callable, lab: Lab) -> None:
     with bag_maker("mixed") as bag:
         bag.episode(99.9, 1, uuid.UUID(int=1), "lift it")
