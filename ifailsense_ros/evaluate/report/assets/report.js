@@ -8,7 +8,9 @@
   if (typeof dialog.showModal !== "function") return; // the page is readable without the rest
   document.documentElement.classList.add("js");
 
-  const words = new Map(cards.map((card) => [card, card.textContent.toLowerCase()]));
+  const text = (card) =>
+    [...card.querySelectorAll(".instruction, .truth, .more p")].map((p) => p.textContent).join(" ");
+  const words = new Map(cards.map((card) => [card, text(card).toLowerCase()]));
   const button = (card) => card.querySelector(".opener");
   let visible = cards;
   let current = null; // the card that Tab leads to, and whose episode is open
