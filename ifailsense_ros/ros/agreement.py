@@ -25,6 +25,7 @@ import signal
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -228,8 +229,6 @@ def episode_ids(path: Path, topic: str) -> set[str]:
     Raises:
         BagError: a message is damaged.
     """
-    import uuid
-
     ids = set()
     with open_bag(path) as bag:
         if bag.topics.get(topic) != EPISODE_EVENT_TYPE:
@@ -345,7 +344,7 @@ def _run(args: argparse.Namespace, topics: BagTopics, logs: Path) -> int:
         args.detector, args.device, guard=not args.no_guard, **_rates(args, None)
     )
     montage = detector.config.montage
-    ids = {i for path in args.bags for i in episode_ids(path, topics.episode)}
+    names = {i: path.name for path in args.bags for i in episode_ids(path, topics.episode)}
     offline = [
         offline_row(result.verdict)
         for path in tqdm(args.bags, desc="offline", unit="bag")
@@ -360,7 +359,7 @@ def _run(args: argparse.Namespace, topics: BagTopics, logs: Path) -> int:
     unended = Reason.SHUT_DOWN.name
     expected = sum(row["reason_code"] != unended for row in offline)
     live = hear_live(args, setup, expected, logs)
-    compared = compare(offline, live, ids, args.tolerance)
+    compared = compare(offline, live, set(names), args.tolerance)
     for key, row, found in compared:
         p = "" if row["p_success"] is None else f"  p {row['p_success']:.2f}"
         said = row["verdict"] if row["reason_code"] == "NONE" else f"UNKNOWN {row['reason_code']}"

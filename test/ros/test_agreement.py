@@ -177,7 +177,7 @@ def test_disagreement_is_found() -> None:
     done = _replay(str(BAGS[0]), "--rate", "3", "--detector", "pixel_detector:make_two_faced")
     assert done.returncode == 1, done.stderr
     first, *found, summary = done.stdout.splitlines()
-    assert first.startswith("DIFFERS  episode ")
+    assert first.startswith(f"DIFFERS  {BAGS[0].name}  episode ")
     assert any(line.startswith("    p_success: offline ") for line in found)
     assert any(line.startswith("    vote vlm: offline ") for line in found)
     assert summary.startswith("0 of 1 episodes")
