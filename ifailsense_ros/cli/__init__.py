@@ -86,7 +86,7 @@ _PASSED_ON = {
         "train and judge all cells of the paper's tables, and write docs/results.md",
     ),
     ("replay",): (
-        "ifailsense_ros.ros.agreement",
+        "ifailsense_ros.ros.replay_command",
         "recorded bags through the live node, whose verdicts must be the offline ones",
     ),
     ("label",): (

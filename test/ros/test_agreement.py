@@ -20,8 +20,9 @@ from ifailsense_ros.core.checkpoint import MontageSettings
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Verdict, Vote, VoteValue
 from ifailsense_ros.data.rosbag import BagTopics
-from ifailsense_ros.ros import agreement
-from ifailsense_ros.ros.agreement import compare, differences, live_setup, offline_row
+from ifailsense_ros.ros import replay_command
+from ifailsense_ros.ros.agreement import compare, differences, offline_row
+from ifailsense_ros.ros.replay_command import live_setup
 
 ROOT = Path(__file__).resolve().parents[2]
 BAGS = [ROOT / "bags" / "demo" / name for name in ("test-00-success", "test-04-drop")]
@@ -123,13 +124,13 @@ def test_setup_follows_the_bag() -> None:
 
 def test_bags_of_different_topics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = iter([live_setup(BAGS[:1], BagTopics(), MONTAGE), None])
-    monkeypatch.setattr(agreement, "_setup_of", lambda *_: next(setups))
+    monkeypatch.setattr(replay_command, "_setup_of", lambda *_: next(setups))
     with pytest.raises(ConfigError, match=r"differ from those of .*replay it by itself"):
         live_setup(BAGS, BagTopics(), MONTAGE)
 
 
 def test_without_ros(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(agreement, "find_spec", lambda name: None)
+    monkeypatch.setattr(replay_command, "find_spec", lambda name: None)
     assert main(["replay", str(BAGS[0])]) == 2
     error = capsys.readouterr().err
     assert error.startswith("ifailsense: replay needs ROS 2, and rclpy is not there: ")
