@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,8 +152,11 @@ def predict_shard(
         for found in shard.read()
         for question in questions_of(detector, found, ablation, phrasings)
     )
+    # A detector of one's own need not know how to judge several at once.
+    one_by_one = partial(map, detector.judge)
+    judge = getattr(detector, "judge_batch", one_by_one)
     while some := list(islice(questions, BATCH)):
-        judgements = detector.judge_batch([episode for _, episode in some])
+        judgements = judge([episode for _, episode in some])
         for (row, _), judgement in zip(some, judgements, strict=True):
             yield _prediction(row, judgement)
         if bar is not None:

@@ -69,6 +69,8 @@ def test_sends_the_montage_and_the_documented_question_and_nothing_else(ask):
     )
     assert stub.keys == [f"Bearer {KEY}"]
     assert detector.budget.spent == 1000
+    host = stub.url.removeprefix("http://").removesuffix("/v1")
+    assert detector.model_id == f"stub@{host}+question"
 
 
 @pytest.mark.parametrize(

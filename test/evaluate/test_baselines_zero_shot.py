@@ -16,11 +16,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from tiny_vlms import paligemma_folder, qwen_folder, teach
 
+from ifailsense_ros.core.checkpoint import AnswerWords
 from ifailsense_ros.core.errors import CheckpointError, ConfigError
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.core.verdict import Outcome, Reason, VoteValue
 from ifailsense_ros.evaluate.baselines.load import open_detector
-from ifailsense_ros.evaluate.baselines.zero_shot import ZeroShotDetector
+from ifailsense_ros.evaluate.baselines.zero_shot import ZeroShotDetector, _first_tokens
 from ifailsense_ros.model.vlm import encode_pictures, encode_prompts, one_pass
 
 FOLDERS = {"qwen": qwen_folder, "paligemma": paligemma_folder}
@@ -94,6 +95,23 @@ def test_other_answers_abstain(folders, name):
         assert [v.value for v in judgement.votes] == [VoteValue.ABSTAIN]
         assert math.isnan(judgement.p_success)
         assert repr(said) in judgement.detail
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_likelier_answer_needs_no_answer(folders, name):
+    strict, _, _ = taught(folders[name], ["fail", "success"])
+    likelier = load(folders[name], ",read=likelier")
+    assert likelier.model_id == f"{strict.model_id}+likelier"
+    likelier._model = strict._model
+    for one, other in zip(
+        strict.judge_batch(EPISODES), likelier.judge_batch(EPISODES), strict=True
+    ):
+        assert one.outcome is other.outcome is not Outcome.UNKNOWN
+        assert one.p_success == pytest.approx(other.p_success, abs=1e-5)
+    untaught = load(folders[name], ",read=likelier")
+    for judgement in untaught.judge_batch(EPISODES):
+        assert judgement.outcome is not Outcome.UNKNOWN
+        assert (judgement.p_success > 0.5) == (judgement.outcome is Outcome.SUCCESS)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -246,23 +264,33 @@ def test_folders_that_hold_nothing(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_the_hub_is_asked_only_by_name_and_after_the_cache(folders, monkeypatch):
+def test_the_hub_is_asked_only_by_name_and_after_the_cache(folders, monkeypatch, tmp_path):
+    cut_short = shutil.copytree(folders["qwen"], tmp_path / "cut")
+    (cut_short / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (cut_short / "model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copy(folders["qwen"] / "model.safetensors", cut_short / "model-1.safetensors")
+    cached: dict[str, str] = {"half": str(cut_short), "whole": str(folders["qwen"])}
     asked = []
 
     def snapshot(repository, revision, allow_patterns, local_files_only=False):
         asked.append((repository, revision, local_files_only))
-        if local_files_only and len(asked) == 1:
+        if not local_files_only:
+            cached[revision] = str(folders["qwen"])
+        elif revision not in cached:
             raise LocalEntryNotFoundError("not here")
-        return str(folders["qwen"])
+        return cached[revision]
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     load(folders["qwen"])
     assert asked == []
-    detector = load("hub:Qwen/Tiny@abc")
-    assert asked == [("Qwen/Tiny", "abc", True), ("Qwen/Tiny", "abc", False)]
+    detector = load("hub:Qwen/Tiny@whole")
     assert detector.model_id.startswith("zero-shot-Tiny@")
-    load("hub:Qwen/Tiny@v1")
-    assert asked[2:] == [("Qwen/Tiny", "v1", True)]
+    assert asked == [("Qwen/Tiny", "whole", True)]
+    for revision in ("none", "half"):
+        asked.clear()
+        load(f"hub:Qwen/Tiny@{revision}")
+        assert asked == [("Qwen/Tiny", revision, True), ("Qwen/Tiny", revision, False)]
     with pytest.raises(CheckpointError, match="revision"):
         load("hub:Qwen/Tiny")
 
@@ -294,3 +322,11 @@ def test_paligemma_sees_what_our_own_pass_sees(folders):
     for row, judgement in zip(out.logits, said, strict=True):
         margin = [max(row[i] for i in detector._first[side]) for side in detector._first]
         assert judgement.p_success == pytest.approx(torch.sigmoid(margin[0] - margin[1]).item())
+
+
+def test_answers_that_begin_alike_cannot_be_told_apart(folders):
+    tokenizer = load(folders["qwen"])._processor.tokenizer
+    first = _first_tokens(tokenizer, AnswerWords(("success",), ("zzz",)))
+    assert {tokenizer.decode([i]).strip().lower() for i in first[VoteValue.SUCCESS]} == {"success"}
+    with pytest.raises(CheckpointError, match="cannot be told apart"):
+        _first_tokens(tokenizer, AnswerWords(("zy",), ("zzz",)))

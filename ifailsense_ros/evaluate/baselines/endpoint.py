@@ -113,7 +113,9 @@ class EndpointDetector(AskingDetector):
         host = urlsplit(str(client.base_url)).netloc
         template = fmt.template(montage)
         config = baseline_config(f"openai-{model}", montage, prompt=template, words=fmt.words)
-        super().__init__(config, f"{model}@{host}+{fmt.name}", fmt)
+        # Whatever may change a verdict is in the id; what it may cost is not.
+        more = f"{'' if detail == 'high' else f'+{detail}'}{'+logprobs' * logprobs}"
+        super().__init__(config, f"{model}@{host}+{fmt.name}{more}", fmt)
         self._client, self._model, self._host = client, model, host
         self.budget, self._detail, self._logprobs = budget, detail, logprobs
         self._expected, self._failed, self._told = 0, 0, 0

@@ -35,7 +35,7 @@ def open_detector(spec: str, device: str = "auto", **settings: Any) -> Detector:
         return make_detector(spec, {"device": device, "shuffle_seed": None, **asked})
     from ifailsense_ros.model.detector import load_detector
 
-    return load_detector(spec, device, **settings)
+    return load_detector(spec, device=device, **settings)
 
 
 _PROMISES = ("max_missed_failures", "max_false_alarms")
@@ -49,6 +49,8 @@ def load_baseline(
     max_missed_failures: float | None = None,
     max_false_alarms: float | None = None,
     guard: bool = True,
+    short_circuit: bool = True,
+    acceleration: str = "none",
 ) -> Detector:
     """Load a baseline; also the factory by which a node does it.
 
@@ -58,7 +60,8 @@ def load_baseline(
         shuffle_seed: of `lora-only` and `vlm-only`, see `load_detector`.
         num_threads: torch's threads in this process; None leaves them.
         max_missed_failures, max_false_alarms: None; a baseline has no calibration.
-        guard: for the sake of `load_detector`'s callers; a baseline has none.
+        guard, short_circuit: for the sake of `load_detector`'s callers; a baseline has neither.
+        acceleration: of `lora-only` and `vlm-only`, see `load_detector`.
 
     Raises:
         ConfigError: a name, option or setting that does not exist here, no key for the endpoint.
@@ -73,6 +76,8 @@ def load_baseline(
     of_ours = name.kind in ("lora-only", "vlm-only")
     if shuffle_seed is not None and not of_ours:
         raise ConfigError(f"{spec}: has no trained weights of ours to shuffle; leave the seed out")
+    if acceleration != "none" and not of_ours:
+        raise ConfigError(f"{spec}: acceleration is for checkpoints of ours; leave it out")
     if name.kind.startswith("always-"):
         from ifailsense_ros.evaluate.baselines.constant import ConstantDetector
 
@@ -81,11 +86,15 @@ def load_baseline(
         from ifailsense_ros.evaluate.baselines.endpoint import open_endpoint
 
         return open_endpoint(name)
-    return _with_torch(name, device, num_threads, shuffle_seed)
+    return _with_torch(name, device, num_threads, shuffle_seed, acceleration)
 
 
 def _with_torch(
-    name: BaselineName, device: str, num_threads: int | None, shuffle_seed: int | None
+    name: BaselineName,
+    device: str,
+    num_threads: int | None,
+    shuffle_seed: int | None,
+    acceleration: str,
 ) -> Detector:
     import torch
 
@@ -102,7 +111,12 @@ def _with_torch(
 
         fmt = "aha" if name.kind == "aha" else name.options["format"]
         return load_zero_shot(
-            name.what, name.montage, None if fmt is None else FORMATS[fmt], place, dtype
+            name.what,
+            name.montage,
+            None if fmt is None else FORMATS[fmt],
+            place,
+            dtype,
+            likelier=name.options["read"] == "likelier",
         )
     from ifailsense_ros.evaluate.baselines.ours import lora_only, vlm_only
     from ifailsense_ros.model.checkpoint import load_checkpoint
@@ -113,4 +127,5 @@ def _with_torch(
         shuffle_trained_weights(checkpoint, shuffle_seed)
     suffix = "" if shuffle_seed is None else f"+shuffled-{shuffle_seed}"
     make = lora_only if name.kind == "lora-only" else vlm_only
-    return make(checkpoint, suffix)
+    settings = {} if acceleration == "none" else {"acceleration": acceleration}
+    return make(checkpoint, suffix, **settings)

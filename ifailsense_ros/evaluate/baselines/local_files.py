@@ -6,6 +6,7 @@ weights is never run, and weights are safetensors only.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,10 @@ def _fetch(what: str) -> tuple[Path, str]:
     try:
         try:
             folder = snapshot_download(repository, local_files_only=True, **asked)
-            complete = any(Path(folder).glob("*.safetensors"))
+            found = _is_whole(Path(folder))
         except OSError:  # not in the cache
-            complete = False
-        if not complete:
+            found = False
+        if not found:
             folder = snapshot_download(repository, **asked)
     except Exception as error:  # of the network, of the hub, of the name
         raise CheckpointError(
@@ -131,6 +132,15 @@ def _fetch(what: str) -> tuple[Path, str]:
             "whether its licence must be accepted first"
         ) from None
     return Path(folder), repository.rpartition("/")[2]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all weights are there: a download may have been cut short."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return all((folder / name).is_file() for name in shards)
 
 
 def _load_processor(folder: Path, config: Any, local: dict[str, Any]) -> Any:

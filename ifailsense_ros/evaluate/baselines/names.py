@@ -59,6 +59,7 @@ _MONTAGE = {
     "keyframes": Option(4, int, (1, 64)),
     "cell": Option(224, int, (14, 4096)),
 }
+_READ = Option("strict", str, choices=("strict", "likelier"))
 _DTYPE = Option("auto", str, choices=("auto", "float32", "bfloat16", "float16"))
 
 
@@ -78,9 +79,17 @@ class Kind:
 KINDS = {
     "zero-shot": Kind(
         "folder of a model, or hub:<org>/<name>@<revision>",
-        {**_MONTAGE, "format": Option(None, str, choices=tuple(FORMATS)), "dtype": _DTYPE},
+        {
+            **_MONTAGE,
+            "format": Option(None, str, choices=tuple(FORMATS)),
+            "read": _READ,
+            "dtype": _DTYPE,
+        },
     ),
-    "aha": Kind("folder of a model, or hub:<org>/<name>@<revision>", {**_MONTAGE, "dtype": _DTYPE}),
+    "aha": Kind(
+        "folder of a model, or hub:<org>/<name>@<revision>",
+        {**_MONTAGE, "read": _READ, "dtype": _DTYPE},
+    ),
     "openai": Kind(
         "model's name at the endpoint",
         {

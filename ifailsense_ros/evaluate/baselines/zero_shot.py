@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 
 from ifailsense_ros.core.checkpoint import AnswerWords, MontageSettings
+from ifailsense_ros.core.errors import CheckpointError
 from ifailsense_ros.core.prompt import IMAGE_TOKEN
 from ifailsense_ros.core.verdict import Judgement, Reason, VoteValue
 from ifailsense_ros.evaluate.baselines.asking import AskingDetector
@@ -32,6 +32,8 @@ def load_zero_shot(
     fmt: Format | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    likelier: bool = False,
 ) -> ZeroShotDetector:
     """Load a model as a detector.
 
@@ -42,6 +44,7 @@ def load_zero_shot(
             for those without, as PaliGemma.
         device: where it runs.
         dtype: of the weights.
+        likelier: see `ZeroShotDetector`.
 
     Raises:
         CheckpointError: it cannot be loaded; see `load_vlm_of_others`.
@@ -49,7 +52,7 @@ def load_zero_shot(
     vlm = load_vlm_of_others(what, device=device, dtype=dtype)
     if fmt is None:
         fmt = FORMATS["question" if vlm.processor.chat_template else "evaluate"]
-    return ZeroShotDetector(vlm, montage, fmt)
+    return ZeroShotDetector(vlm, montage, fmt, likelier=likelier)
 
 
 class ZeroShotDetector(AskingDetector):
@@ -63,9 +66,13 @@ class ZeroShotDetector(AskingDetector):
         vlm: the model.
         montage: which keyframes it is shown.
         fmt: the question.
+        likelier: take the likelier of the two answers as the first word, whatever would be said:
+            never an abstention.
     """
 
-    def __init__(self, vlm: LoadedVLM, montage: MontageSettings, fmt: Format) -> None:
+    def __init__(
+        self, vlm: LoadedVLM, montage: MontageSettings, fmt: Format, *, likelier: bool = False
+    ) -> None:
         config = baseline_config(
             f"zero-shot-{vlm.name}",
             montage,
@@ -73,7 +80,9 @@ class ZeroShotDetector(AskingDetector):
             words=fmt.words,
             files=vlm.files,
         )
-        super().__init__(config, f"{config.model_id}+{fmt.name}", fmt)
+        model_id = f"{config.model_id}+{fmt.name}{'+likelier' * likelier}"
+        super().__init__(config, model_id, fmt)
+        self._likelier = likelier
         self._model, self._processor = vlm.model, vlm.processor
         tokenizer = vlm.processor.tokenizer
         self._first = _first_tokens(tokenizer, fmt.words)
@@ -125,7 +134,7 @@ class ZeroShotDetector(AskingDetector):
             return [Judgement.unknown(Reason.DETECTOR_ERROR, f"{text} {limit}")]
         out = self._model.generate(
             **inputs,
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=1 if self._likelier else MAX_NEW_TOKENS,
             return_dict_in_generate=True,
             output_logits=True,
         )
@@ -169,13 +178,19 @@ class ZeroShotDetector(AskingDetector):
         tokenizer = self._processor.tokenizer
         if not logits[0].isfinite().all():
             return Judgement.unknown(Reason.DETECTOR_ERROR, "the model's logits are not numbers")
+        if self._likelier:
+            success, fail = (
+                logits[0, self._first[side]].max() for side in (VoteValue.SUCCESS, VoteValue.FAIL)
+            )
+            p = torch.sigmoid(success - fail).item()
+            words = self._format.words
+            return self._format.judgement((words.success if p > 0.5 else words.fail)[0], p)
         answer = tokenizer.decode(tokens, skip_special_tokens=True)
         value = self._format.read(answer)
         if value is VoteValue.ABSTAIN:
             return self._format.judgement(answer, math.nan)
-        step = next(
-            i for i, token in enumerate(tokens) if any(map(str.isalnum, tokenizer.decode([token])))
-        )
+        pieces = [tokenizer.decode([token], skip_special_tokens=True) for token in tokens]
+        step = next(i for i, piece in enumerate(pieces) if any(map(str.isalnum, piece)))
         best = {
             side: max(
                 logits[step, ids].max().item(),
@@ -188,22 +203,28 @@ class ZeroShotDetector(AskingDetector):
 
 
 def _first_tokens(tokenizer: Any, words: AnswerWords) -> dict[VoteValue, list[int]]:
-    """Tokens with which answers may begin: the words in any case, with or without a blank before
-    them, whole or their first piece.
+    """Tokens with which answers begin, in any case, with or without a blank before them: those that
+    are a whole word, or the first pieces where the vocabulary has none.
+
+    Raises:
+        CheckpointError: both answers begin alike.
     """
-    found: dict[VoteValue, list[int]] = {}
-    sides: Sequence[tuple[VoteValue, tuple[str, ...]]] = (
-        (VoteValue.SUCCESS, words.success),
-        (VoteValue.FAIL, words.fail),
-    )
-    for value, said in sides:
+    whole: dict[VoteValue, set[int]] = {}
+    pieces: dict[VoteValue, set[int]] = {}
+    for value, said in ((VoteValue.SUCCESS, words.success), (VoteValue.FAIL, words.fail)):
+        whole[value], pieces[value] = set(), set()
         spelled = {w for word in said for w in (word, word.capitalize(), word.upper())}
-        texts = [blank + word for word in sorted(spelled) for blank in ("", " ")]
-        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-        # A blank of its own is not where an answer begins.
-        starts = {
-            next((i for i in row if any(map(str.isalnum, tokenizer.decode([i])))), row[0])
-            for row in ids
-        }
-        found[value] = sorted(starts)
-    return found
+        for text in (blank + word for word in sorted(spelled) for blank in ("", " ")):
+            row = tokenizer(text, add_special_tokens=False)["input_ids"]
+            texts = [tokenizer.decode([i]).strip().lower() for i in row]
+            # A blank of its own is not where an answer begins.
+            start = next((n for n, piece in enumerate(texts) if any(map(str.isalnum, piece))), 0)
+            (whole if texts[start] in said else pieces)[value].add(row[start])
+    first = {value: whole[value] or pieces[value] for value in whole}
+    shared = first[VoteValue.SUCCESS] & first[VoteValue.FAIL]
+    if not all(ids - shared for ids in first.values()):
+        raise CheckpointError(
+            f"the tokenizer spells {words.success[0]} and {words.fail[0]} with the same first "
+            "token, so that the answers cannot be told apart; choose another format"
+        )
+    return {value: sorted(ids - shared) for value, ids in first.items()}
