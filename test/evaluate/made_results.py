@@ -2,18 +2,21 @@
 
     PYTHONPATH=. python test/evaluate/made_results.py FOLDER [EPISODES]
 
-writes a results folder with montages of `bags/demo`.
+writes a results folder with the episodes of `bags/demo`, over and over: only verdicts are made up.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import yaml
 
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.core.verdict import Outcome, Reason
@@ -30,15 +33,41 @@ _SKILL = (2.2, 0.9)
 _SECOND = 10**9
 
 
+class Scene(NamedTuple):
+    """What an episode is about: instruction, whether it was carried out, category, kind."""
+
+    instruction: str
+    success: bool
+    category: str
+    kind: str
+
+
 def made_results(
-    count: int = 60, seed: int = 0, detectors: tuple[str, ...] = DETECTORS
+    count: int = 60,
+    seed: int = 0,
+    detectors: tuple[str, ...] = DETECTORS,
+    scenes: Sequence[Scene] = (),
 ) -> list[Result]:
-    """Rows of episodes of which half are successes, a few without a label or a verdict."""
+    """Rows of episodes of which half are successes, a few without a label or a verdict.
+
+    Args:
+        count: episodes.
+        seed: of everything random.
+        detectors: the first is better than the second.
+        scenes: take turns; none: made up as well.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(count):
         success = bool(rng.random() < 0.5)
-        category = CATEGORIES[i % len(CATEGORIES)]
+        made = Scene(
+            f"{_VERBS[i % 4]} the red block, way {i}",
+            success,
+            CATEGORIES[i % len(CATEGORIES)],
+            "expert" if success else str(rng.choice(_KINDS)),
+        )
+        scene = scenes[i % len(scenes)] if scenes else made
+        success = scene.success
         hard = rng.normal() * 0.9
         label = None if rng.random() < 0.04 else success
         for k, detector in enumerate(detectors):
@@ -49,11 +78,11 @@ def made_results(
                 detector=detector,
                 path=f"bags/session_{i // 20}",
                 key=f"episode_{i:04d}",
-                instruction=f"{_VERBS[i % 4]} the red block, way {i}",
+                instruction=scene.instruction,
                 label=label,
-                category=category,
-                kind="expert" if success else str(rng.choice(_KINDS)),
-                task=f"{category}_red_block",
+                category=scene.category,
+                kind=scene.kind,
+                task=f"{scene.category}_red_block",
                 outcome=int(Outcome.SUCCESS if p > 0.5 else Outcome.FAILURE),
                 reason=0,
                 detail="",
@@ -105,20 +134,25 @@ def write_folder(folder: Path, rows: list[Result], pictures: list[np.ndarray]) -
     return folder
 
 
-def demo_pictures(bags: Path, cell: int = 112) -> list[np.ndarray]:
-    """Montages (RGB) of the first episode of each demo bag."""
+def demo_episodes(bags: Path, cell: int = 84) -> list[tuple[Scene, np.ndarray]]:
+    """Truth and montage (RGB) of each demo bag's episode."""
     geometry = MontageGeometry(2, 4, cell, cell)
-    pictures = []
+    found = []
     for bag in sorted(bags.iterdir()):
+        truth = yaml.safe_load((bag / "truth.yaml").read_text("utf-8"))
+        success = truth["truth"] == "success"
+        kind = "expert" if success else truth["kind"].replace("semantic_misalignment", "semantic")
         record = next(iter(open_reader(f"rosbag:{bag}")))
-        pictures.append(compose(record.episode(4, 2), geometry))
-    return pictures
+        scene = Scene(truth["instruction"], success, truth["category"], kind)
+        found.append((scene, compose(record.episode(4, 2), geometry)))
+    return found
 
 
 def main(argv: list[str]) -> None:
     """Write the folder that is named."""
     folder, count = Path(argv[0]), int(argv[1]) if len(argv) > 1 else 60
-    write_folder(folder, made_results(count), demo_pictures(Path("bags/demo")))
+    scenes, pictures = zip(*demo_episodes(Path("bags/demo")), strict=True)
+    write_folder(folder, made_results(count, scenes=scenes), list(pictures))
 
 
 if __name__ == "__main__":

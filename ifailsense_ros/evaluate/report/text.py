@@ -40,10 +40,12 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """ "0.031", "3e-07"."""
+    """ "0.031", "0.0005", "3e-07"."""
     if _none(p):
         return "–"
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+    if p < 0.0001:
+        return f"{p:.0e}"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.4f}"
 
 
 def probability(p: float | None) -> str:
