@@ -50,7 +50,7 @@ from ifailsense_ros.evaluate.results import iterate_results
 
 DEMO = Path(__file__).parents[1] / "bags" / "demo"
 CONFIG = TrackerConfig()
-GEOMETRY = MontageGeometry(CONFIG.num_keyframes, len(CONFIG.cameras), 56, 56)
+GEOMETRY = MontageGeometry(len(CONFIG.cameras), CONFIG.num_keyframes, 56, 56)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ replayed again with `decode_all`: broken pictures are passed over while the trac
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -36,18 +35,26 @@ class LatePictures:
 
     def __init__(self, cameras: tuple[str, ...], shrink: Shrink, *, decode_all: bool) -> None:
         self._cameras = cameras
+        self._rows = range(len(cameras))
         self._shrink = shrink
         self._decode_all = decode_all
 
     def decoder(self, pair: Pair) -> Decode:
         """Views of a pair of `ImageRecorded`, or placeholders for them."""
-        if self._decode_all or any(m.num_bytes >= LARGE for m in pair.messages):
-            return lambda: self._views(pair)
-        return lambda: [_placeholder(self._later(pair, row)) for row in range(len(self._cameras))]
+        if not self._decode_all and max(m.num_bytes for m in pair.messages) < LARGE:
+            return lambda: [_Later(pair, row) for row in self._rows]
+        return lambda: [self.view(pair, row) for row in self._rows]
 
-    def shrink(self, view: np.ndarray) -> np.ndarray:
+    def shrink(self, view: np.ndarray | _Later) -> np.ndarray | _Later:
         """A view at the size of the cell; a placeholder stays what it is."""
-        return view if view.dtype == object else self._shrink(view)
+        return view if isinstance(view, _Later) else self._shrink(view)
+
+    def view(self, pair: Pair, row: int) -> np.ndarray:
+        """One picture of a pair, at full size; raises ImageError."""
+        try:
+            return pair.messages[row].decode()
+        except ImageError as error:
+            raise ImageError(f"camera {self._cameras[row]}: {error}") from error
 
     def filled(self, episode: Episode) -> Episode:
         """The episode with all its pictures; the same object where it had them already.
@@ -56,7 +63,7 @@ class LatePictures:
             ImageError: one of them cannot be decoded.
         """
         views = [view for keyframe in episode.keyframes for view in keyframe.views]
-        if all(view.dtype != object for view in views):
+        if not any(isinstance(view, _Later) for view in views):
             return episode
         keyframes = tuple(
             dataclasses.replace(keyframe, views=tuple(self._filled(v) for v in keyframe.views))
@@ -64,24 +71,14 @@ class LatePictures:
         )
         return dataclasses.replace(episode, keyframes=keyframes)
 
-    def _filled(self, view: np.ndarray) -> np.ndarray:
-        return self._shrink(view[0]()) if view.dtype == object else view
-
-    def _later(self, pair: Pair, row: int) -> Callable[[], np.ndarray]:
-        def decode() -> np.ndarray:
-            try:
-                return pair.messages[row].decode()
-            except ImageError as error:
-                raise ImageError(f"camera {self._cameras[row]}: {error}") from error
-
-        return decode
-
-    def _views(self, pair: Pair) -> list[np.ndarray]:
-        return [self._later(pair, row)() for row in range(len(self._cameras))]
+    def _filled(self, view: np.ndarray | _Later) -> np.ndarray:
+        return self._shrink(self.view(view.pair, view.row)) if isinstance(view, _Later) else view
 
 
-def _placeholder(decode: Callable[[], np.ndarray]) -> np.ndarray:
-    """Holds the message alive as long as the tracker holds the picture, and no longer."""
-    holder = np.empty(1, dtype=object)
-    holder[0] = decode
-    return holder
+class _Later:
+    """Stands for a view while the tracker holds it, and keeps its message that long."""
+
+    __slots__ = ("pair", "row")
+
+    def __init__(self, pair: Pair, row: int) -> None:
+        self.pair, self.row = pair, row

@@ -159,13 +159,9 @@ class Bag:
         stop = None if last is None else last + 1
         # Without connections rosbags would not filter, and yield everything.
         stream = self._reader.messages(wanted, first, stop) if wanted else iter(())
-        while True:
-            with _as_bag_error(self.path):
-                item = next(stream, None)
-            if item is None:
-                return
-            connection, receive_ns, data = item
-            yield RawMessage(receive_ns, connection.topic, connection.msgtype, bytes(data))
+        with _as_bag_error(self.path):
+            for connection, receive_ns, data in stream:
+                yield RawMessage(receive_ns, connection.topic, connection.msgtype, bytes(data))
 
     def deserialize(self, message: RawMessage) -> Any:
         """The message with its fields as attributes.
