@@ -17,7 +17,7 @@ _METRICS = (
     ("recall", "recall"),
     ("f1", "F1"),
     ("failure_recall", "failures found"),
-    ("failure_precision", "of alarms true"),
+    ("failure_precision", "true alarms"),
     ("false_alarms", "false alarms"),
     ("unknown", "UNKNOWN"),
 )
