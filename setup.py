@@ -57,6 +57,7 @@ EXTRAS = {
     "openai": ["openai>=1.40"],  # --detector baseline:openai:...
     "ray": ["ray>=2.9"],  # ifailsense evaluate --ray, ifailsense label --ray
     "readers": ["av>=15", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
+    "quantise": ["torchao>=0.14"],  # quantisation: int8
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.2",

@@ -68,17 +68,19 @@ class Graphs:
     Args:
         stage: tensors in, tensors out, on one device; a None among the arguments stays None.
         shapes: at most so many are captured; others are run as they are.
+        batch: larger ones are run as they are: launching is no part of their time, and a graph
+            keeps its memory.
     """
 
-    def __init__(self, stage: Stage, shapes: int = 32) -> None:
-        self._stage, self._most = stage, shapes
+    def __init__(self, stage: Stage, shapes: int = 32, batch: int = 4) -> None:
+        self._stage, self._most, self._largest = stage, shapes, batch
         self._captured: dict[tuple, tuple[torch.cuda.CUDAGraph, list, tuple]] = {}
 
     def __call__(self, *given: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         """The stage's result."""
         key = tuple(None if x is None else (tuple(x.shape), x.dtype) for x in given)
         if key not in self._captured:
-            if len(self._captured) >= self._most:
+            if len(self._captured) >= self._most or len(given[0]) > self._largest:
                 return self._stage(*given)
             self._captured[key] = self._capture(given)
         graph, inputs, outputs = self._captured[key]

@@ -34,6 +34,8 @@ ADAPTER_FOLDER = "adapter"
 FS_FILE = "fs_blocks.safetensors"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+_BIG = 2 << 30
+"""Bytes of a base's weights."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,20 @@ def load_checkpoint(
         fs_blocks.requires_grad_(False).to(device),
         calibration,
     )
+
+
+def is_big(spec: str | Path) -> bool:
+    """Whether a checkpoint's base has billions of parameters; one on the hub has.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its settings cannot be read.
+    """
+    folder = find_checkpoint(spec)
+    config = CheckpointConfig.from_json(folder)
+    if config.base.folder is None:
+        return True
+    files = (folder / config.base.folder).glob("*.safetensors")
+    return sum(path.stat().st_size for path in files) > _BIG
 
 
 def load_base(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,16 @@ from ifailsense_ros.core.prompt import build_prompt, normalise_instruction
 from ifailsense_ros.core.verdict import Judgement, Reason
 from ifailsense_ros.model.accelerate import check_acceleration
 from ifailsense_ros.model.calibration import cell_features
-from ifailsense_ros.model.checkpoint import LoadedCheckpoint, load_checkpoint
+from ifailsense_ros.model.checkpoint import LoadedCheckpoint, is_big, load_checkpoint
 from ifailsense_ros.model.decision import Decision, Measured
 from ifailsense_ros.model.device import (
     choose_device,
     choose_dtype,
+    has_lost_device,
     is_out_of_memory,
     keep_freed_memory,
 )
+from ifailsense_ros.model.quantise import check_quantisation, quantise
 from ifailsense_ros.model.shuffle import shuffle_trained_weights
 from ifailsense_ros.model.stages import Stages
 from ifailsense_ros.model.vlm import AnswerReader, LikelierWord, encode_prompts
@@ -54,6 +57,9 @@ class FailSenseDetector:
             are left after the deepest hook. False runs it always, for whoever wants its vote; the
             outcome and p_success are the same.
         acceleration: one of `accelerate.ACCELERATIONS`; compiles here and now.
+
+    Attributes:
+        is_lost: whether it will never judge again, because its device failed; a new process can.
 
     Raises:
         CheckpointError: the model is of a kind that cannot be run in stages.
@@ -83,6 +89,7 @@ class FailSenseDetector:
         patch = self._model.config.vision_config.patch_size
         self._patches = (p.height // patch, p.width // patch)
         self._model_id = model_id or self._config.model_id
+        self.is_lost = False
         self._decision = Decision(
             self._config,
             checkpoint.calibration,
@@ -114,7 +121,7 @@ class FailSenseDetector:
         return self.judge_batch([episode])[0]
 
     def judge_batch(self, episodes: Sequence[Episode]) -> list[Judgement]:
-        """Judge several episodes, up to 16 in one forward pass. Raises as `judge`.
+        """Judge several episodes, up to 16 (64 on CUDA) in one forward pass. Raises as `judge`.
 
         Several instructions about the same keyframes (the same object) share the vision tower.
         """
@@ -192,19 +199,22 @@ class FailSenseDetector:
             cells = self._cells(out.features)[list(out.pictures)]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
+                self.is_lost = has_lost_device(error)
                 raise
             out_of_memory = True
         if out_of_memory:  # handled here, where the exception no longer holds the tensors
             return self._retry_smaller(prompts, pictures)
         asked = out.asked
         answers = dict(zip(asked, self._reader.read(out.vlm), strict=True)) if asked else {}
-        broken = [i for i, row in zip(asked, out.vlm, strict=True) if not row.isfinite().all()]
+        broken = {i for i, row in zip(asked, out.vlm, strict=True) if not row.isfinite().all()}
+        broken &= set(self._decision.wants_vlm(out.fs))  # one without a say may be broken
         measured = []
         for i, distance in enumerate(self._decision.distances(cells)):
             judgement, logits = self._decision.judge(out.fs[i], answers.get(i), distance)
             if i in broken:
                 text = "the VLM's logits are not numbers"
                 judgement = Judgement.unknown(Reason.DETECTOR_ERROR, text)
+                judgement = replace(judgement, montage_distance=distance)
             measured.append(Measured(judgement, logits, cells[i]))
         return measured
 
@@ -235,6 +245,7 @@ def load_detector(
     guard: bool = True,
     short_circuit: bool = True,
     acceleration: str = "none",
+    quantisation: str = "none",
 ) -> FailSenseDetector:
     """Load a checkpoint as a detector.
 
@@ -242,17 +253,18 @@ def load_detector(
         spec: name of a checkpoint of the package ("sim-tiny"), a folder, or
             "hub:<org>/<name>@<revision>".
         device: "auto" (CUDA where there is one), or a torch device.
-        dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16" or "float16".
+        dtype: "auto" (`device.choose_dtype`), "float32", "bfloat16" or "float16".
         shuffle_seed: None, or permute every trained tensor with this seed: the control that shows
             that verdicts come from the weights. `model_id` says so.
         num_threads: torch's threads in this process; None leaves them.
         max_missed_failures, max_false_alarms, guard, short_circuit, acceleration: see
             `FailSenseDetector`.
+        quantisation: one of `quantise.QUANTISATIONS`; `model_id` says so.
 
     Raises:
         CheckpointError: anything wrong with the checkpoint.
-        ConfigError: a device, dtype or acceleration that does not exist here, a rate that cannot be
-            promised.
+        ConfigError: a device, dtype, acceleration or quantisation that does not exist here, a rate
+            that cannot be promised.
     """
     if num_threads is not None:
         if num_threads < 1:
@@ -262,11 +274,25 @@ def load_detector(
     check_acceleration(acceleration, place)
     if place.type == "cpu":
         keep_freed_memory()
-    checkpoint = load_checkpoint(spec, device=place, dtype=choose_dtype(dtype, place))
+    check_quantisation(quantisation)
+    if quantisation != "none" and (max_missed_failures, max_false_alarms) != (None, None):
+        raise ConfigError(
+            f"quantisation {quantisation} with max_missed_failures or max_false_alarms: the rates "
+            "were calibrated with the weights as they are; leave one of the two out"
+        )
+    number_type = choose_dtype(dtype, place, big=dtype == "auto" and is_big(spec))
+    # Quantised before they are moved: the card need not hold the weights as they were.
+    here = place if quantisation == "none" else "cpu"
+    checkpoint = load_checkpoint(spec, device=here, dtype=number_type)
     model_id = None
     if shuffle_seed is not None:
         shuffle_trained_weights(checkpoint, shuffle_seed)
         model_id = f"{checkpoint.config.model_id}+shuffled-{shuffle_seed}"
+    if quantisation != "none":
+        quantise(checkpoint.model, quantisation)
+        checkpoint.model.to(place)
+        checkpoint.fs_blocks.to(place)
+        model_id = f"{model_id or checkpoint.config.model_id}+{quantisation}"
     return FailSenseDetector(
         checkpoint,
         model_id,

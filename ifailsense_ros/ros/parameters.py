@@ -26,6 +26,7 @@ _DEFAULTS = TrackerConfig()
 
 RATES = ("max_missed_failures", "max_false_alarms")
 GUARD = "out_of_distribution_guard"
+SPEED = ("acceleration", "quantisation")
 
 
 def _s(duration_ns: int) -> float:
@@ -79,6 +80,18 @@ PARAMETERS: dict[str, Parameter] = {
     "device": Parameter("auto", "Where the detector runs: auto, cpu, cuda, cuda:1, ..."),
     "detector_threads": Parameter(
         0, "Threads of the detector's arithmetic; 0: all cores but one.", (0, 1024)
+    ),
+    "acceleration": Parameter(
+        "none",
+        "compile: the model's layers are compiled when the detector loads, which takes minutes "
+        "(raise detector_start_timeout); graphs: and captured in CUDA graphs.",
+        choices=("none", "compile", "graphs"),
+    ),
+    "quantisation": Parameter(
+        "none",
+        "int8: half the memory for the language model's weights, with the package torchao; not "
+        "with a promised error rate.",
+        choices=("none", "int8"),
     ),
     "shuffle_seed": Parameter(
         -1,
@@ -243,6 +256,7 @@ def detector_spec(values: Mapping[str, Any]) -> DetectorSpec:
     kwargs |= {name: rate for name, rate in _rates(values).items() if rate is not None}
     if not values["out_of_distribution_guard"]:
         kwargs["guard"] = False
+    kwargs |= {name: values[name] for name in SPEED if values[name] != PARAMETERS[name].default}
     threads = values["detector_threads"]
     baseline = is_baseline(values["detector"])
     if is_factory(values["detector"]) and not baseline:
@@ -264,6 +278,10 @@ def check_detector(values: Mapping[str, Any]) -> None:
     """
     if is_baseline(values["detector"]):
         parse_name(values["detector"])
+        if values["quantisation"] != "none":
+            raise ConfigError(
+                f"parameter quantisation: {values['detector']} cannot be quantised; leave it out"
+            )
     elif is_on_hub(values["detector"]):  # fetched by the detector's process: it may take minutes
         parse_spec(values["detector"])
     elif not is_factory(values["detector"]):
@@ -277,7 +295,7 @@ def check_shared(values: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: a promise would not be kept, or the guard goes on.
     """
-    for name in (*RATES, GUARD):
+    for name in (*RATES, GUARD, *SPEED):
         if values[name] != PARAMETERS[name].default:
             raise ConfigError(
                 f"parameter {name}: {values['detector']} decides that for all its monitors; set "

@@ -85,6 +85,23 @@ def test_promises_reach_the_detector_only_where_they_are_asked_for(declared):
     assert detector_spec(values) == DetectorSpec("my.module:load", kwargs, 0)
 
 
+def test_speed_settings_reach_the_detector_only_where_they_are_asked_for(declared):
+    from ifailsense_ros.model.accelerate import ACCELERATIONS
+    from ifailsense_ros.model.quantise import QUANTISATIONS
+
+    values, _ = declared("detector:=my.module:load", "acceleration:=compile")
+    kwargs = {"device": "auto", "shuffle_seed": None, "acceleration": "compile"}
+    assert detector_spec(values) == DetectorSpec("my.module:load", kwargs, 0)
+    assert PARAMETERS["acceleration"].choices == ACCELERATIONS
+    assert PARAMETERS["quantisation"].choices == QUANTISATIONS
+
+
+def test_a_baseline_is_not_quantised():
+    values = {**DEFAULTS, "detector": "baseline:always-failure", "quantisation": "int8"}
+    with pytest.raises(ConfigError, match="parameter quantisation: baseline:always-failure cannot"):
+        check_detector(values)
+
+
 DEFAULTS = {name: row.default for name, row in PARAMETERS.items()}
 
 
@@ -127,6 +144,8 @@ def test_a_checkpoint_on_the_hub_is_left_to_the_detectors_process(monkeypatch):
         ("max_missed_failures", 0.05),
         ("max_false_alarms", 0.05),
         ("out_of_distribution_guard", False),
+        ("acceleration", "compile"),
+        ("quantisation", "int8"),
     ],
 )
 def test_a_shared_detector_is_not_told_by_one_of_its_monitors(name, value):
