@@ -110,7 +110,7 @@ def label_jobs(source: LerobotSource) -> Iterator[LabelJob]:
 
 
 def _contents(info: LerobotInfo, cameras: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """Number of each episode, and a text that changes with what it is judged by."""
+    """Number of each episode, and a hash that changes with what it is judged by."""
     files: dict[Path, str] = {}
     for path in episode_files(info):
         for row in episode_rows(path):
@@ -127,7 +127,8 @@ def _contents(info: LerobotInfo, cameras: tuple[str, ...]) -> Iterator[tuple[int
                 if file not in files:
                     files[file] = fingerprint_of([file])
             said = json.dumps(row, sort_keys=True, default=str)
-            yield index, " ".join([said, *(files[file] for file in used)])
+            text = " ".join([said, *(files[file] for file in used)])
+            yield index, hashlib.sha256(text.encode()).hexdigest()
 
 
 def label(
@@ -201,7 +202,7 @@ def label_episodes(job: LabelJob, detector: Detector, *, montages: bool) -> Done
                 problems.append(Problem(where, str(error).removeprefix(f"{where}: ")))
                 continue
             (said if isinstance(seen, Judgement) else shown)[index] = seen
-        answers = judge_together(detector, list(shown.values()))
+        answers = judge_together(detector, list(shown.values()), stops=True)
         said |= dict(zip(shown, answers, strict=True))
         for index, record in some:
             if index not in said:

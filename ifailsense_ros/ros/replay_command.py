@@ -233,16 +233,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
     logs = Path(tempfile.mkdtemp(prefix="ifailsense-replay-"))
+    needed = False
     try:
-        status = _run(args, topics, logs)
+        return _run(args, topics, logs)
     except ChildDied as error:
+        needed = True
         print(f"ifailsense replay: {error}", file=sys.stderr)
         return 3
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    shutil.rmtree(logs, ignore_errors=True)
-    return status
+        if not needed:
+            shutil.rmtree(logs, ignore_errors=True)
 
 
 def _run(args: argparse.Namespace, topics: BagTopics, logs: Path) -> int:

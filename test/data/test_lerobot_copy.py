@@ -233,6 +233,17 @@ def test_goes_on_where_it_was_stopped(
         os.rename(tmp_path / "new", tmp_path / f"done-{at}")
 
 
+def test_what_is_dropped_may_be_damaged(tmp_path: Path, exported: Path) -> None:
+    for path in exported.glob(f"videos/{CAMERAS[1]}/*/file-001.mp4"):
+        path.unlink()
+    for path in exported.glob("data/*/file-001.parquet"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"file-001\.mp4: is missing"):
+        _copy(exported, tmp_path / "new", {0, 3})
+    _copy(exported, tmp_path / "new", {0, 6})
+    assert [len(r.stamps_ns) for r in LerobotReader(tmp_path / "new")] == [5, 5]
+
+
 def test_another_copy_is_never_gone_on_with(
     tmp_path: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,16 +111,23 @@ def plan_copy(root: Path, keep: Callable[[int], bool]) -> CopyPlan:
     labels = {name for name in LABEL_NAMES if name in info.features}
     total = 0
     for row in rows_of(info):
-        entry = entry_of(info, row, video_keys(info))
-        if entry.length is None:
-            raise DataError(f"{root}: episode {entry.index} has no length; copy it again")
+        index = row.get("episode_index")
+        if not isinstance(index, int) or not isinstance(row.get("length"), int):
+            raise DataError(f"{root}: an episode of the metadata has no number or no length")
         labels |= {name for name in LABEL_NAMES if row.get(name) is not None}
         total += 1
+        kept_too = keep(index)
+        try:
+            entry = entry_of(info, row, video_keys(info))
+        except DataError:
+            if kept_too:
+                raise
+            continue  # what is missing of it is dropped anyway
         for file in (entry.data, *(part.path for part in entry.videos.values())):
             members[file] = members.get(file, 0) + 1
-        if keep(entry.index):
-            order = row.get("dataset_from_index", entry.index)
-            episode = KeptEpisode(entry.index, 0, entry.length, 0, entry.data, entry.videos)
+        if kept_too:
+            order = row.get("dataset_from_index", index)
+            episode = KeptEpisode(index, 0, row["length"], 0, entry.data, entry.videos)
             found.append((entry.data, order, episode))
     if not found:
         raise ConfigError(f"{root}: no episode would be left: keep other verdicts")
