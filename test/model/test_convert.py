@@ -326,6 +326,12 @@ def test_only_weights_and_settings_of_the_base_are_copied(release, tmp_path):
     load_checkpoint(tmp_path / "out")
 
 
+def test_the_oracle_has_the_size_of_the_authors_heads():
+    with torch.device("meta"):
+        parts = (oracle.Pooling(2304), oracle.classifier(2304, 1024, 256))
+    assert sum(p.numel() for part in parts for p in part.parameters()) == 35_555_331
+
+
 @pytest.mark.parametrize(
     ("num_layers", "layers"), [(26, (13, 17, 25)), (42, (21, 28, 41)), (8, (4, 5, 7))]
 )
