@@ -36,6 +36,7 @@ RUN_REQUIREMENTS = [
     "torch>=2.6",
     "transformers>=5.0,<6; python_version >= '3.11'",
     "transformers>=5.0,<=5.20; python_version < '3.11'",
+    "huggingface-hub>=0.34",  # comes with transformers; detectors by name on the hub
     "peft>=0.17",
     "tokenizers>=0.21",
     "pillow>=10",
@@ -44,9 +45,19 @@ EXTRAS = {
     "sim": ["mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     "unseen": ["metaworld==3.1.1", "mujoco==3.3.0", "tqdm>=4.60", "pyarrow>=15"],
     # and data sets, evaluation
-    "train": ["accelerate>=1.3", "matplotlib>=3.7", "tqdm>=4.60", "pyarrow>=15", "scipy>=1.10"],
+    "train": [
+        "accelerate>=1.3",
+        "jinja2>=3.1",  # comes with torch; the report's page is a template
+        "matplotlib>=3.7",
+        "tqdm>=4.60",
+        "pyarrow>=15",
+        "scipy>=1.10",
+    ],
     "tensorboard": ["tensorboard>=2.12"],  # ifailsense train --log-with tensorboard
-    "readers": ["av>=12", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
+    "openai": ["openai>=1.40"],  # --detector baseline:openai:...
+    "ray": ["ray>=2.9"],  # ifailsense evaluate --ray, ifailsense label --ray
+    "readers": ["av>=15", "h5py>=3.8", "pyarrow>=15", "tqdm>=4.60"],  # data sets of others
+    "quantise": ["torchao>=0.14"],  # quantisation: int8
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.2",
@@ -189,6 +200,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
+        f"{NAME}.annotate": ["page/*"],
+        f"{NAME}.evaluate": ["report/assets/*"],
         f"{NAME}.model": ["checkpoints/**/*"],
         f"{NAME}.sim": ["assets/**/*"],
     },

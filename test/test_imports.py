@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ifailsense_ros"
 
 EVERYTHING = frozenset(
-    {"core", "model", "data", "train", "evaluate", "experiments", "sim", "ros", "cli", "demo"}
+    {
+        *("core", "model", "data", "train", "evaluate", "annotate", "experiments", "sim", "ros"),
+        *("cli", "demo"),
+    }
 )
 MAY_USE = {
     "core": {"core"},
@@ -26,11 +29,12 @@ MAY_USE = {
     "data": {"core", "data"},
     "train": {"core", "model", "data", "train"},
     "evaluate": {"core", "model", "data", "evaluate"},
+    "annotate": {"core", "model", "data", "evaluate", "annotate"},
     "experiments": {"core", "model", "data", "train", "evaluate", "experiments"},
     "sim": {"core", "data", "sim"},
-    "ros": EVERYTHING - {"cli", "demo", "experiments"},
+    "ros": EVERYTHING - {"cli", "demo", "experiments", "annotate"},
     "cli": EVERYTHING,
-    "demo": EVERYTHING - {"cli", "experiments"},
+    "demo": EVERYTHING - {"cli", "experiments", "annotate"},
 }
 """Which of our packages each may import."""
 

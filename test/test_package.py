@@ -44,7 +44,7 @@ FROZEN = {
 }
 """Type hashes. Committed bags and other machines' nodes know the types by these."""
 
-NOT_IN_ROSDEP = {"peft", "safetensors", "tokenizers", "psutil"}
+NOT_IN_ROSDEP = {"huggingface_hub", "peft", "safetensors", "tokenizers", "psutil"}
 """Imported, but rosdistro has no key (or, psutil, only benchmarks and tests use it)."""
 
 ROSDEP_KEY = {
@@ -57,7 +57,12 @@ ROSDEP_KEY = {
     "transformers": "python3-transformers-pip",
     "yaml": "python3-yaml",
 }
-PIP_NAME = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+PIP_NAME = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "huggingface_hub": "huggingface-hub",
+    "yaml": "pyyaml",
+}
 EXTRA_OF = {
     "data": "train",
     "evaluate": "train",

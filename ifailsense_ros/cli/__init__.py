@@ -13,7 +13,11 @@ from ifailsense_ros.core.errors import IFailSenseError
 
 _OWN = {
     "detect": ("ifailsense_ros.cli.detect", "judge the episodes of recorded bags"),
+    "evaluate": ("ifailsense_ros.cli.evaluate", "judge bags and data sets: results, tables, page"),
     "check": ("ifailsense_ros.cli.check", "check a checkpoint folder"),
+    "annotate": ("ifailsense_ros.cli.annotate", "label episodes by keyboard, in a browser"),
+    "convert": ("ifailsense_ros.cli.convert", "the authors' published files as a checkpoint"),
+    "report": ("ifailsense_ros.cli.report", "the HTML page of evaluated episodes"),
 }
 """Sub-commands with `add_arguments(parser)` and `run(args) -> int`."""
 
@@ -31,6 +35,10 @@ _PASSED_ON = {
     ("sim", "unfinished"): (
         "ifailsense_ros.sim.unfinished",
         "expert episodes that end before their task came true",
+    ),
+    ("sim", "questions"): (
+        "ifailsense_ros.sim.questions",
+        "questions about the scenes of recorded episodes, for stage 0",
     ),
     ("sim", "failure-sheet"): (
         "ifailsense_ros.sim.failure_sheet",
@@ -57,7 +65,14 @@ _PASSED_ON = {
         "ifailsense_ros.evaluate.gallery",
         "a page of the most confident mistakes, and what they have in common",
     ),
-    ("train",): ("ifailsense_ros.train.run", "train a checkpoint from recorded episodes"),
+    ("train", "fs"): (
+        "ifailsense_ros.cli.train_fs",
+        "re-train a checkpoint's FS blocks on your own labels",
+    ),
+    ("train",): (
+        "ifailsense_ros.train.run",
+        "train a checkpoint from recorded episodes; `train fs`: FS blocks on your labels",
+    ),
     ("calibrate",): (
         "ifailsense_ros.train.calibrate",
         "give a checkpoint probabilities that hold, and the means to say that it does not know",
@@ -70,7 +85,15 @@ _PASSED_ON = {
         "ifailsense_ros.experiments.runner",
         "train and judge all cells of the paper's tables, and write docs/results.md",
     ),
-    ("evaluate",): (
+    ("replay",): (
+        "ifailsense_ros.ros.replay_command",
+        "recorded bags through the live node, whose verdicts must be the offline ones",
+    ),
+    ("label",): (
+        "ifailsense_ros.cli.label",
+        "verdicts on a LeRobot data set, and labelled or filtered copies of it",
+    ),
+    ("figures",): (
         "ifailsense_ros.evaluate.breakdown",
         "figures of what `ifailsense predict` wrote, with intervals",
     ),
@@ -86,6 +109,7 @@ _MISSING = {
     "pyarrow": "episode stores need pyarrow: pip install 'ifailsense_ros[train]'",
     "scipy": "evaluation needs SciPy: pip install 'ifailsense_ros[train]'",
     "accelerate": "training needs accelerate: pip install 'ifailsense_ros[train]'",
+    "jinja2": "the report needs Jinja2: pip install 'ifailsense_ros[train]'",
     "matplotlib": "pictures need matplotlib: pip install 'ifailsense_ros[train]'",
     "tqdm": "this needs tqdm: pip install 'ifailsense_ros[train]'",
     "torch": "the detector needs PyTorch: pip install torch (see README.md)",
@@ -111,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 command = getattr(import_module(module), function or "main")
                 return int(command(argv[len(words) :]) or 0)
         args = _parser(argv).parse_args(argv)
+        args.argv = argv
         return args.run(args)
     except IFailSenseError as error:
         print(f"ifailsense: {error}", file=sys.stderr)
@@ -147,6 +172,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             command.set_defaults(run=module.run)
     groups: dict[str, argparse._SubParsersAction] = {}
     for words, (_, help_text) in _PASSED_ON.items():
+        if (words[0],) in _PASSED_ON and len(words) > 1:
+            continue  # a command of its own with one of its kinds behind it: listed by the former
         if len(words) == 1:
             commands.add_parser(words[0], help=help_text, add_help=False)
             continue

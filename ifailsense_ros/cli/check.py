@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the sub-command."""
-    parser.add_argument("checkpoint", help="name of a packaged checkpoint, or a folder")
+    parser.add_argument(
+        "checkpoint", help="name of a packaged checkpoint, a folder, or hub:<org>/<name>@<revision>"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="settings and file hashes only, do not load the model"
     )
@@ -23,9 +25,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CheckpointError: the first thing that is not.
     """
-    from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
+    from ifailsense_ros.core.checkpoint import CheckpointConfig
+    from ifailsense_ros.model.hub import find_checkpoint
 
-    folder = resolve_checkpoint(args.checkpoint)
+    folder = find_checkpoint(args.checkpoint)
     config = CheckpointConfig.from_json(folder)
     config.verify(folder)
     montage, weights = config.montage, config.vote_weights

@@ -16,11 +16,16 @@ from ifailsense_ros.core.verdict import Outcome, Verdict
 if TYPE_CHECKING:
     from ifailsense_ros.evaluate.offline import OfflineVerdict
 
+DETECTOR_HELP = (
+    "packaged checkpoint, folder, hub:<org>/<name>@<revision>, module:callable, or baseline:... "
+    "(docs/baselines.md)"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the sub-command."""
     parser.add_argument("bags", nargs="+", metavar="BAG", help="rosbag2 folder (MCAP or sqlite3)")
-    parser.add_argument("--detector", default="sim-tiny", help="packaged checkpoint or a folder")
+    parser.add_argument("--detector", default="sim-tiny", help=DETECTOR_HELP)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     for name, what in (
         ("--max-missed-failures", "share of failures that may be called SUCCESS"),
@@ -55,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the montage folder cannot be made, or a rate cannot be promised.
     """
     from ifailsense_ros.data.rosbag import BagTopics
+    from ifailsense_ros.evaluate.baselines.load import open_detector
     from ifailsense_ros.evaluate.offline import judge_bag
-    from ifailsense_ros.model.detector import load_detector
 
     if args.montage_dir is not None:
         try:
@@ -65,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--montage-dir {args.montage_dir}: cannot be made ({error.strerror})"
             ) from error
-    detector = load_detector(
+    detector = open_detector(
         args.detector,
         device=args.device,
         max_missed_failures=args.max_missed_failures,

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteValue
 
-ABSTAIN_RULES = ("unknown_unless_unanimous", "two_of_three")
+LIKELIER_WORD = "likelier_word"
+ABSTAIN_RULES = ("unknown_unless_unanimous", "two_of_three", LIKELIER_WORD)
 """What to do when the VLM's answer is none of its answer words.
 
 `unknown_unless_unanimous`: unanimous FS blocks decide alone (the VLM could not have changed
 them), otherwise UNKNOWN. `two_of_three`: the authors' rule, the majority of the FS blocks decides
-(two of their three); a tie is not a success.
+(two of their three); a tie is not a success. `likelier_word`: the VLM is asked for the likelier of
+its answer words and nothing else, so that it never abstains; one that does all the same is treated
+as by the first rule.
 """
 
 VLM_SOURCE = "vlm"

@@ -107,7 +107,8 @@ class CheckpointConfig:
         files: relative path -> sha256 of every other file of the checkpoint.
         calibration: see there; None where there is none, as always in version 1.
         masks_padding: whether padding has no weight in the FS blocks' pooling. False in the
-            authors' files: there it counts, and episodes of several lengths cannot share a pass.
+            authors' files: there it counts in a batch of several lengths. A detector masks it in
+            any case: an episode by itself has none.
     """
 
     schema_version: int
@@ -251,7 +252,8 @@ def resolve_checkpoint(spec: str | Path) -> Path:
     names = sorted(p.parent.name for p in packaged.glob(f"*/{CONFIG_FILE}"))
     raise CheckpointError(
         f"detector {text!r}: neither a checkpoint of this package "
-        f"({', '.join(names) or 'none is installed'}) nor a folder; give one of these"
+        f"({', '.join(names) or 'none is installed'}) nor a folder; give one of these, or "
+        "hub:<org>/<name>@<revision>"
     )
 
 

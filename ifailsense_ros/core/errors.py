@@ -25,6 +25,10 @@ class ConfigError(IFailSenseError):
     """A parameter or setting outside its range."""
 
 
+class DetectorStopped(IFailSenseError):
+    """A detector that will not judge the next episode either: it must not be asked on and on."""
+
+
 def text_of(error: object) -> str:
     """The text of another library's error, fit for the middle of one of our lines; the name of its
     type where it has none.

@@ -95,7 +95,7 @@ class ApproximatePairing:
             same = stamp_ns == state.passed_ns
             state.dropped[DUPLICATE if same else OUT_OF_ORDER] += 1
             return []
-        if any(waiting == stamp_ns for waiting, _ in state.queue):
+        if state.queue and any(waiting == stamp_ns for waiting, _ in state.queue):
             state.dropped[DUPLICATE] += 1
             return []
         if state.queue and stamp_ns < state.queue[-1][0]:
@@ -123,8 +123,12 @@ class ApproximatePairing:
     def _match(self) -> list[Pair]:
         states = list(self._streams.values())
         pairs = []
-        while all(state.queue for state in states):
-            stamps = [state.queue[0][0] for state in states]
+        while True:
+            stamps = []
+            for state in states:
+                if not state.queue:
+                    return pairs
+                stamps.append(state.queue[0][0])
             if max(stamps) - min(stamps) <= self._slop_ns:
                 heads = [state.queue.popleft() for state in states]
                 for state, (stamp, _) in zip(states, heads, strict=True):
@@ -132,7 +136,6 @@ class ApproximatePairing:
                 pairs.append(Pair(stamps[0], tuple(stamps), tuple(m for _, m in heads)))
             else:
                 self._drop_oldest(states[stamps.index(min(stamps))], UNMATCHED)
-        return pairs
 
     @staticmethod
     def _drop_oldest(state: _Stream, reason: str) -> None:

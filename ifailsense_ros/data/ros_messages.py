@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 from ifailsense_ros.core.errors import BagError
 
 
+@cache
 def message_typestore() -> Any:
-    """A rosbags type store of ROS 2 Jazzy's messages and our own.
+    """The rosbags type store of ROS 2 Jazzy's messages and our own.
+
+    The same for all bags of a process: making it, and the deserializers that it compiles as they
+    are asked for, takes longer than reading a short bag. Nobody adds to it.
 
     Raises:
         BagError: rosbags is not installed, or our .msg files are not where they should be.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ifailsense_ros.core.errors import BagError, text_of
+from ifailsense_ros.core.errors import BagError, ImageError, text_of
 from ifailsense_ros.core.images import decode_compressed, decode_image
 from ifailsense_ros.data.ros_messages import message_typestore
 
@@ -63,6 +64,7 @@ class ImageRecorded:
         stamp_ns: header stamp, nanoseconds.
         frame_id: of the header.
         decode: gives uint8 RGB (H, W, 3); raises ImageError.
+        num_bytes: that `decode` keeps in memory.
     """
 
     receive_ns: int
@@ -70,6 +72,7 @@ class ImageRecorded:
     stamp_ns: int
     frame_id: str
     decode: Callable[[], np.ndarray]
+    num_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,13 +159,9 @@ class Bag:
         stop = None if last is None else last + 1
         # Without connections rosbags would not filter, and yield everything.
         stream = self._reader.messages(wanted, first, stop) if wanted else iter(())
-        while True:
-            with _as_bag_error(self.path):
-                item = next(stream, None)
-            if item is None:
-                return
-            connection, receive_ns, data = item
-            yield RawMessage(receive_ns, connection.topic, connection.msgtype, bytes(data))
+        with _as_bag_error(self.path):
+            for connection, receive_ns, data in stream:
+                yield RawMessage(receive_ns, connection.topic, connection.msgtype, bytes(data))
 
     def deserialize(self, message: RawMessage) -> Any:
         """The message with its fields as attributes.
@@ -250,10 +249,11 @@ def events_of(
     if labels and topics.success in bag.topics:
         wanted.add(_find(bag, topics.success, (BOOL_TYPE,)))
     for raw in bag.messages(wanted, received):
-        message = bag.deserialize(raw)
         if raw.topic in cameras:
-            yield _image_event(raw, message, cameras[raw.topic])
-        elif raw.msgtype == EPISODE_EVENT_TYPE:
+            yield _image_event(bag, raw, cameras[raw.topic])
+            continue
+        message = bag.deserialize(raw)
+        if raw.msgtype == EPISODE_EVENT_TYPE:
             yield BoundaryRecorded(
                 raw.receive_ns,
                 _stamp_ns(message.header),
@@ -283,26 +283,46 @@ def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str:
     raise BagError(f"{bag.path}: topic {name} is missing (there are: {there}): name another topic")
 
 
-def _image_event(raw: RawMessage, message: Any, pov: int) -> ImageRecorded:
-    if raw.msgtype == COMPRESSED_TYPE:
+def _image_event(bag: Bag, raw: RawMessage, pov: int) -> ImageRecorded:
+    """Only the header is read: most pictures of a bag are never looked at."""
 
-        def decode() -> np.ndarray:
+    def decode() -> np.ndarray:
+        try:
+            message = bag.deserialize(raw)
+        except BagError as error:
+            raise ImageError(str(error)) from error
+        if raw.msgtype == COMPRESSED_TYPE:
             return decode_compressed(message.format, message.data)
+        return decode_image(
+            message.height,
+            message.width,
+            message.encoding,
+            message.is_bigendian,
+            message.step,
+            message.data,
+        )
 
-    else:
+    try:
+        stamp_ns, frame_id = _cdr_header(raw.data)
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise BagError(
+            f"{bag.path}: a message on {raw.topic} is damaged ({text_of(error)}): record the bag "
+            "again"
+        ) from error
+    return ImageRecorded(raw.receive_ns, pov, stamp_ns, frame_id, decode, len(raw.data))
 
-        def decode() -> np.ndarray:
-            return decode_image(
-                message.height,
-                message.width,
-                message.encoding,
-                message.is_bigendian,
-                message.step,
-                message.data,
-            )
 
-    header = message.header
-    return ImageRecorded(raw.receive_ns, pov, _stamp_ns(header), header.frame_id, decode)
+_HEADERS = {0: struct.Struct(">iII"), 1: struct.Struct("<iII")}
+"""std_msgs/Header up to the length of `frame_id`, by the byte order that CDR's first bytes name."""
+
+
+def _cdr_header(data: bytes) -> tuple[int, str]:
+    """Stamp in nanoseconds and frame_id of a serialized message that begins with a Header."""
+    seconds, nanoseconds, length = _HEADERS[data[1] & 1].unpack_from(data, 4)
+    end = 16 + length
+    if end > len(data):
+        raise struct.error("cut off in frame_id")
+    return seconds * 10**9 + nanoseconds, data[16 : max(16, end - 1)].decode()
 
 
 def _stamp_ns(header: Any) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import queue
 import random
 import signal
@@ -27,7 +26,6 @@ import cv2
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.demo.episodes import DemoEpisode, load_episodes
-from ifailsense_ros.demo.processes import ChildDied, Line, Processes
 from ifailsense_ros.demo.show import (
     Record,
     captioned,
@@ -38,6 +36,7 @@ from ifailsense_ros.demo.show import (
     shortest,
     write_sheet,
 )
+from ifailsense_ros.ros.processes import ChildDied, Line, Processes, ros_environment
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 120.0
@@ -201,21 +200,6 @@ def _is_complete(record: Record) -> bool:
     return None not in (record.verdict, record.action, record.picture)
 
 
-def environment(domain_id: int) -> dict[str, str]:
-    """Of the children: a ROS domain of their own on this machine only."""
-    variables = dict(os.environ)
-    variables["ROS_DOMAIN_ID"] = str(domain_id)
-    variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    # Idle threads of a small model must not burn the cores that the cameras need.
-    variables["OMP_WAIT_POLICY"] = "PASSIVE"
-    if (_ROOT / "package.xml").is_file():
-        # In a checkout its code runs, and not an older installed copy.
-        variables["PYTHONPATH"] = os.pathsep.join(
-            [str(_ROOT), *filter(None, [variables.get("PYTHONPATH")])]
-        )
-    return variables
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ifailsense_ros.demo", description=(__doc__ or "").splitlines()[0]
@@ -277,7 +261,7 @@ def _run(args: argparse.Namespace) -> int:
             style="bold yellow",
         )
     died: ChildDied | None = None
-    with Processes(logs, environment(domain_id), Path.cwd()) as processes:
+    with Processes(logs, ros_environment(domain_id), Path.cwd()) as processes:
         try:
             demo.run(processes)
         except ChildDied as error:

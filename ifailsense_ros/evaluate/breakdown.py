@@ -1,6 +1,6 @@
 """The figures of a file of predictions, over all and by what the pairs are about.
 
-ifailsense evaluate dev.parquet [--out dev.json]
+ifailsense figures dev.parquet [--out dev.json]
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def compared(a: Sequence[Prediction], b: Sequence[Prediction]) -> dict:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="ifailsense evaluate",
+        prog="ifailsense figures",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             other, other_meta = read_predictions(args.against)
             result["against"] = {"made": other_meta, **compared(found, other)}
     except IFailSenseError as error:
-        print(f"ifailsense evaluate: {error}", file=sys.stderr)
+        print(f"ifailsense figures: {error}", file=sys.stderr)
         return 2
     text = json.dumps(result, indent=1)
     if args.out is not None:

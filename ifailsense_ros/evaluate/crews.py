@@ -8,8 +8,6 @@ that is gone.
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import multiprocessing
 import os
 import signal
@@ -17,23 +15,21 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import pyarrow.parquet as pq
-
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError, text_of
+from ifailsense_ros.core.errors import ConfigError, DetectorStopped, IFailSenseError
+from ifailsense_ros.evaluate.job_shards import Done, Packed, pack
+from ifailsense_ros.model.handle import one_line
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from ifailsense_ros.evaluate.spread import Job, Work
 
-_META_KEY = b"ifailsense_shard"
 _KILLED_WITHIN_S = 5.0
 
 
@@ -47,21 +43,6 @@ class Failed:
     """Loading raised this; it would do so everywhere."""
 
     error: Exception
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What came of a job, as the driver shall write it.
-
-    Attributes:
-        shard: bytes of a parquet file.
-        files: see `spread.Done`.
-        error: one line where the job raised; then there is nothing to write.
-    """
-
-    shard: bytes = b""
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +68,7 @@ class Crew(Protocol):
         """Begin one; `Ready`, `Failed` or `Lost` will follow. Returns what it is called."""
 
     def give(self, worker: Any, job: Job) -> None:
-        """Have a ready worker do a job; `Packed` or `Lost` will follow."""
+        """Have a ready worker do a job; `Packed`, `Failed` or `Lost` will follow."""
 
     def wait(self) -> list[tuple[Any, Event]]:
         """What happened since the last call, at least one thing."""
@@ -118,32 +99,24 @@ class Worker:
             return Failed(error)
         except Exception as error:
             traceback.print_exc()
-            return Failed(ConfigError(f"a worker cannot load: {_told(error)}"))
+            return Failed(ConfigError(f"a worker cannot load: {one_line(error)}"))
         return Ready()
 
     def do(self, job: Job) -> Event:
         """Do a job, and pack what came of it."""
         try:
-            rows, problems, files = (*self._work.do(job, self._loaded), (), {})[:3]
-            notes = {"name": job.name, "problems": [[p.where, p.what] for p in problems]}
-            table = self._work.to_table(list(rows))
-            table = table.replace_schema_metadata({_META_KEY: json.dumps(notes).encode()})
-            shard = io.BytesIO()
-            pq.write_table(table, shard, compression="zstd")
+            done = Done(*self._work.do(job, self._loaded))
+            return pack(done, self._work.to_table(list(done.rows)))
+        except DetectorStopped as error:  # so would the other jobs end
+            return Failed(error)
         except Exception as error:
             if not isinstance(error, IFailSenseError):
                 traceback.print_exc()
-            return Packed(error=_told(error))
-        return Packed(shard.getvalue(), dict(files))
+            return Packed(error=one_line(error))
 
     def close(self) -> None:
         """Give back what was set for the whole process."""
         self._free()
-
-
-def shard_notes(path: Path) -> dict[str, Any]:
-    """`name` and `problems` of a shard; raises what pyarrow does, ValueError or KeyError."""
-    return json.loads((pq.read_schema(path).metadata or {})[_META_KEY])
 
 
 def _limit_threads(count: int) -> Callable[[], None]:
@@ -162,11 +135,6 @@ def _limit_threads(count: int) -> Callable[[], None]:
             restore()
 
     return free
-
-
-def _told(error: Exception) -> str:
-    text = text_of(error)
-    return text if isinstance(error, IFailSenseError) else f"{type(error).__name__}: {text}"
 
 
 class InThisProcess:

@@ -100,6 +100,23 @@ def _ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
+_ALL = list(range(len(_CELLS)))
+_OF_SUCCESS = [_CELLS.index(c) for c in ("true_success", "false_alarm", "unknown_of_success")]
+_OF_FAILURE = [_CELLS.index(c) for c in ("true_failure", "missed_failure", "unknown_of_failure")]
+_CALLED_SUCCESS = [_CELLS.index(c) for c in ("true_success", "missed_failure")]
+_BELOW = {
+    "accuracy": _ALL,
+    "precision": _CALLED_SUCCESS,
+    "recall": _OF_SUCCESS,
+    "f1": sorted({*_OF_SUCCESS, *_CALLED_SUCCESS}),
+    "failure_recall": _OF_FAILURE,
+    "failure_precision": [_CELLS.index(c) for c in ("true_failure", "false_alarm")],
+    "false_alarms": _OF_SUCCESS,
+    "unknown": _ALL,
+}
+"""Cells that a figure's denominator adds up."""
+
+
 def summary(
     truths: Sequence[bool],
     outcomes: Sequence[int],
@@ -148,7 +165,7 @@ def _intervals(per_cluster: np.ndarray, resamples: int) -> dict[str, list[float]
     """95 % percentile intervals of all figures over resampled scenes.
 
     Where no resample differs (nothing was wrong at all, say) the bootstrap has nothing to say; then
-    it is Wilson's interval with one draw a scene.
+    it is Wilson's interval with one draw a scene that the figure is about.
     """
     n = len(per_cluster)
     if n == 0:
@@ -163,7 +180,8 @@ def _intervals(per_cluster: np.ndarray, resamples: int) -> dict[str, list[float]
             continue
         low, high = np.quantile(values, [0.025, 0.975])
         if low == high and low in (0.0, 1.0):
-            ci = binomtest(round(low * n), n).proportion_ci(method="wilson")
+            draws_of_it = int(np.count_nonzero(per_cluster[:, _BELOW[name]].sum(1)))
+            ci = binomtest(round(low * draws_of_it), draws_of_it).proportion_ci(method="wilson")
             low, high = ci.low, ci.high
         found[name] = [round(float(low), 4), round(float(high), 4)]
     return found

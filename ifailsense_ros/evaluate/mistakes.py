@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from ifailsense_ros.core.verdict import Outcome, VoteValue
 from ifailsense_ros.data.contrast import attributes_of
 from ifailsense_ros.evaluate.predictions import Prediction
+from ifailsense_ros.evaluate.results import Result
 
 NONE = "-"
 """Value of an attribute that a pair does not have."""
@@ -20,7 +21,7 @@ NONE = "-"
 NOTHING = "nothing"
 
 
-def confidence(prediction: Prediction) -> float:
+def confidence(prediction: Prediction | Result) -> float:
     """How sure the detector was of its verdict, 0..1; 0 where it said UNKNOWN."""
     if prediction.outcome == Outcome.UNKNOWN:
         return 0.0

@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--detector", default="sim-tiny", help="checkpoint name or folder")
+    parser.add_argument("--detector", default="sim-tiny", help="checkpoint, or baseline:...")
     parser.add_argument("--data", type=Path, required=True, help="data set or episode store")
     parser.add_argument("--split", required=True, help="train, validation, dev or test")
     parser.add_argument("--out", type=Path, required=True, help="parquet file to make")
@@ -196,12 +196,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(arguments)
-    from ifailsense_ros.model.detector import load_detector
+    from ifailsense_ros.evaluate.baselines.load import open_detector
 
     try:
         asked = AskedSet(args.data, args.split, every_pair=args.every_pair)
         shared = None if args.phrasings_of is None else phrasings_of(args.phrasings_of)
-        detector = load_detector(
+        detector = open_detector(
             args.detector, args.device, num_threads=args.threads, guard=args.guard
         )
         meta = predict_to(

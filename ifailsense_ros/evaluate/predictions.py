@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -149,10 +150,13 @@ def predict_shard(
     questions = (
         question
         for found in shard.read()
-        for question in _questions(detector, found, ablation, phrasings)
+        for question in questions_of(detector, found, ablation, phrasings)
     )
+    # A detector of one's own need not know how to judge several at once.
+    one_by_one = partial(map, detector.judge)
+    judge = getattr(detector, "judge_batch", one_by_one)
     while some := list(islice(questions, BATCH)):
-        judgements = detector.judge_batch([episode for _, episode in some])
+        judgements = judge([episode for _, episode in some])
         for (row, _), judgement in zip(some, judgements, strict=True):
             yield _prediction(row, judgement)
         if bar is not None:
@@ -177,10 +181,15 @@ def shown_to(detector: Detector, ablation: Ablation | None) -> Ablation:
     return ablation
 
 
-def _questions(
-    detector: Detector, found: Asked, ablation: Ablation, phrasings: Phrasings | None
+def questions_of(
+    detector: Detector, found: Asked, ablation: Ablation, phrasings: Phrasings | None = None
 ) -> Iterator[tuple[ManifestRow, Episode]]:
-    """The pairs of one episode in the words they are asked in, as the detector shall see them."""
+    """The pairs of one episode in the words they are asked in, as the detector shall see them.
+
+    Raises:
+        DataError: pictures that cannot be read, or a task without words.
+        ConfigError: the episode does not fit the checkpoint.
+    """
     row, pairs = found
     montage = detector.config.montage
     whole = episode_of(row, montage.num_pov)

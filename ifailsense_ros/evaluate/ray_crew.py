@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 from ifailsense_ros.core.errors import ConfigError, text_of
@@ -11,6 +14,23 @@ from ifailsense_ros.evaluate.crews import Event, Lost, Worker
 
 if TYPE_CHECKING:
     from ifailsense_ros.evaluate.spread import Job, Work
+
+
+_REACHED_WITHIN_S = 10.0
+
+
+class _Remote(Worker):
+    """A worker that begins where the driver did, for the sake of relative paths."""
+
+    def __init__(self, work: Work, threads: int, folder: str) -> None:
+        super().__init__(work, threads)
+        self._folder = folder
+
+    def load(self) -> Event:
+        """See `Worker`."""
+        with contextlib.suppress(OSError):  # then paths must be absolute
+            os.chdir(self._folder)
+        return super().load()
 
 
 class RayActors:
@@ -34,6 +54,7 @@ class RayActors:
         self._began = not self._ray.is_initialized()
         if self._began:
             try:
+                _look_for(address)
                 self._ray.init(address=address, include_dashboard=False, logging_level="warning")
             except Exception as error:  # Ray raises many kinds for a cluster that is not there
                 raise ConfigError(
@@ -41,7 +62,7 @@ class RayActors:
                     "start --head`"
                 ) from error
         self._options = {"num_cpus": threads, "num_gpus": gpus, "max_restarts": 0}
-        self._actor = self._ray.remote(Worker)
+        self._actor = self._ray.remote(_Remote)
         self._work, self._threads = self._ray.put(work), threads
         self._names = itertools.count()
         self._actors: dict[int, Any] = {}
@@ -60,7 +81,7 @@ class RayActors:
     def start(self) -> int:
         """See `Crew`."""
         worker = next(self._names)
-        actor = self._actor.options(**self._options).remote(self._work, self._threads)
+        actor = self._actor.options(**self._options).remote(self._work, self._threads, os.getcwd())
         self._actors[worker] = actor
         self._answers[actor.load.remote()] = worker
         return worker
@@ -90,3 +111,10 @@ class RayActors:
         self._answers.clear()
         if self._began:
             self._ray.shutdown()
+
+
+def _look_for(address: str) -> None:
+    """Raises OSError where nobody listens; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), _REACHED_WITHIN_S).close()

@@ -88,6 +88,11 @@ class Result:
             return None
         return self.outcome == (Outcome.SUCCESS if self.label else Outcome.FAILURE)
 
+    @property
+    def cluster(self) -> str:
+        """What a bootstrap draws whole: the group, or the episode alone."""
+        return self.group or f"{self.path}\n{self.key}"
+
 
 _TYPES = {
     "label": pa.bool_(),

@@ -18,23 +18,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from ifailsense_ros.core.errors import ConfigError, DataError, text_of
+from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.records import Problem
-from ifailsense_ros.evaluate.crews import (
-    Crew,
-    Failed,
-    InThisProcess,
+from ifailsense_ros.evaluate.crews import Crew, Failed, InThisProcess, Processes, Ready
+from ifailsense_ros.evaluate.job_shards import (
+    Done,
     Packed,
-    Processes,
-    Ready,
-    shard_notes,
+    fingerprint_of,
+    is_whole,
+    problems_of,
+    store,
+    tables_of,
 )
+
+__all__ = ["Done", "Job", "Spread", "Work", "fingerprint_of", "spread"]
 
 WORK = "work"
 """Folder of the shards, in the folder of the results."""
@@ -43,7 +45,6 @@ ATTEMPTS = 2
 """How often a job is begun that takes its worker with it."""
 
 _FORMAT = 1
-_BATCH = 1000
 _LOADS = 3
 
 Row = TypeVar("Row")
@@ -64,19 +65,7 @@ class Job(Protocol):
     def where(self) -> str: ...
 
 
-class Done(NamedTuple):
-    """What came of a job.
-
-    Attributes:
-        rows: in their order.
-        problems: what of it could not be done.
-        files: to be put beside the results, by relative path ("montages/x.jpg"); they are there
-            before the rows are. A worker on another machine needs no access to the folder.
-    """
-
-    rows: Sequence[Any]
-    problems: Sequence[Problem] = ()
-    files: Mapping[str, bytes] = {}
+_Named = tuple[str, Job]
 
 
 @dataclass(frozen=True)
@@ -120,24 +109,18 @@ class Spread(Generic[Row]):
         Raises:
             DataError: a shard is gone or damaged.
         """
-        for path in self._paths():
-            with _reading(path), pq.ParquetFile(path) as file:
-                batches = file.iter_batches(_BATCH)
-                for batch in batches:
-                    yield from self.work.from_table(pa.Table.from_batches([batch]))
+        for name, path in self.shards.items():
+            if name not in self.lost:
+                for table in tables_of(path):
+                    yield from self.work.from_table(table)
 
     def problems(self) -> Iterator[Problem]:
         """What could not be done, in the order of the jobs. Raises as `rows`."""
         for name, path in self.shards.items():
             if name in self.lost:
                 yield self.lost[name]
-                continue
-            with _reading(path):
-                found = [Problem(where, what) for where, what in shard_notes(path)["problems"]]
-            yield from found
-
-    def _paths(self) -> Iterator[Path]:
-        return (path for name, path in self.shards.items() if name not in self.lost)
+            else:
+                yield from problems_of(path)
 
 
 def spread(
@@ -189,45 +172,29 @@ def spread(
             left_over.unlink()
         shards: dict[str, Path] = {}
         common = _common(work)
-        todo: deque[Job] = deque()
+        todo: deque[_Named] = deque()
         for job in jobs:
-            if job.name in shards:
+            name = job.name
+            if name in shards:
                 raise ConfigError(f"{job.where}: is there twice: name it once")
-            shards[job.name] = folder / WORK / f"{_key(job, common)}.parquet"
-            if not _is_whole(shards[job.name]):
-                todo.append(job)
+            shards[name] = folder / WORK / f"{_key(name, common)}.parquet"
+            if not is_whole(shards[name]):
+                todo.append((name, job))
         before = len(shards) - len(todo)
         lost: dict[str, Problem] = {}
         bar = tqdm(total=len(shards), initial=before, unit="job", desc=title, disable=not progress)
         with bar, closing(_begin(work, workers, ray, threads, gpus, bool(todo))) as crew:
-            for job, packed in _carry_out(todo, crew, attempts):
+            for (name, job), packed in _carry_out(todo, crew, attempts):
                 if packed.error:
-                    lost[job.name] = Problem(job.where, packed.error)
+                    lost[name] = Problem(job.where, packed.error)
                 else:
-                    _store(folder, shards[job.name], packed)
+                    store(folder, shards[name], packed)
                 bar.update()
         kept = set(shards.values())
         for path in (folder / WORK).glob("*.parquet"):  # of other settings, or jobs that are gone
             if path not in kept:
                 path.unlink()
     return Spread(work, shards, lost, before)
-
-
-def fingerprint_of(paths: Iterable[str | Path]) -> str:
-    """Changes when one of the files is written anew: a hash of names, sizes and times of change.
-    A folder stands for all files below it; what is not there counts as such.
-    """
-    digest = hashlib.sha256()
-    for path in map(Path, paths):
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            try:
-                status = file.stat()
-                facts = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:
-                facts = "missing"
-            digest.update(f"{os.fspath(file)}\0{facts}\0".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:32]
 
 
 def _begin(
@@ -244,25 +211,25 @@ def _begin(
     return Processes(work, workers or len(os.sched_getaffinity(0)), threads)
 
 
-def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Job, Packed]]:
+def _carry_out(todo: deque[_Named], crew: Crew, attempts: int) -> Iterator[tuple[_Named, Packed]]:
     """Every job once, in the order in which they are done.
 
     One job at a time is with a worker, so that it is known which job took its worker with it.
     """
-    busy: dict[Any, Job] = {}
+    busy: dict[Any, _Named] = {}
     idle: deque[Any] = deque()
     loading: set[Any] = set()
     ends: Counter[str] = Counter()
     lost_loading = 0
     while todo or busy:
         while todo and idle:
-            worker, job = idle.popleft(), todo.popleft()
-            busy[worker] = job
-            crew.give(worker, job)
+            worker, named = idle.popleft(), todo.popleft()
+            busy[worker] = named
+            crew.give(worker, named[1])
         while len(busy) + len(loading) < min(crew.size, len(busy) + len(todo)):
             loading.add(crew.start())
         for worker, event in crew.wait():
-            job = busy.pop(worker, None)
+            named = busy.pop(worker, None)
             loading.discard(worker)
             if isinstance(event, Failed):
                 raise event.error
@@ -271,8 +238,9 @@ def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Jo
                 idle.append(worker)
             elif isinstance(event, Packed):
                 idle.append(worker)
-                yield job, event
-            elif job is None:
+                assert named is not None
+                yield named, event
+            elif named is None:
                 if worker in idle:
                     idle.remove(worker)
                     continue
@@ -283,12 +251,12 @@ def _carry_out(todo: deque[Job], crew: Crew, attempts: int) -> Iterator[tuple[Jo
                         f"{event.how}): give them more memory, or begin fewer"
                     )
             else:
-                ends[job.name] += 1
-                if ends[job.name] < attempts:
-                    todo.append(job)
+                ends[named[0]] += 1
+                if ends[named[0]] < attempts:
+                    todo.append(named)
                     continue
                 what = f"workers that had it ended, {attempts} times (the last one was {event.how})"
-                yield job, Packed(error=f"{what}: the same command tries it again")
+                yield named, Packed(error=f"{what}: the same command tries it again")
 
 
 def _common(work: Work) -> list[Any]:
@@ -297,48 +265,10 @@ def _common(work: Work) -> list[Any]:
     return [_FORMAT, columns, dict(work.settings)]
 
 
-def _key(job: Job, common: list[Any]) -> str:
-    """Name of the job's shard: another one as soon as its rows may be others."""
-    text = json.dumps([job.name, *common], sort_keys=True)
+def _key(name: str, common: list[Any]) -> str:
+    """What a job's shard is called: something else as soon as its rows may be others."""
+    text = json.dumps([name, *common], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the shard is there; a damaged one is removed."""
-    try:
-        shard_notes(path)
-    except FileNotFoundError:
-        return False
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        path.unlink()
-        return False
-    return True
-
-
-def _store(folder: Path, path: Path, packed: Packed) -> None:
-    for name, data in packed.files.items():
-        beside = folder / name
-        if not beside.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{name!r} does not lie in the folder of the results")
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(beside, data)
-    _write_whole(path, packed.shard)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({text_of(error)}); give the same command again"
-        ) from error
 
 
 @contextmanager

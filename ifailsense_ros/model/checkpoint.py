@@ -1,7 +1,7 @@
 """Load a checkpoint into memory, and write one.
 
 Weights are safetensors only, code is never loaded, and nothing is fetched unless the checkpoint
-names a base on the hub. Every defect of the files becomes a CheckpointError of one line.
+or its base is named on the hub. Every defect of the files becomes a CheckpointError of one line.
 """
 
 from __future__ import annotations
@@ -21,16 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from ifailsense_ros.core.checkpoint import (
-    CONFIG_FILE,
-    CheckpointConfig,
-    resolve_checkpoint,
-    sha256_of,
-)
+from ifailsense_ros.core.checkpoint import CONFIG_FILE, CheckpointConfig, sha256_of
 from ifailsense_ros.core.errors import CheckpointError, ConfigError, text_of
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.calibration import CalibrationData, load_calibration
 from ifailsense_ros.model.fs_block import FSBlocks
+from ifailsense_ros.model.hub import find_checkpoint
 from ifailsense_ros.model.quiet import quiet_transformers
 
 BASE_FOLDER = "base"
@@ -38,6 +34,8 @@ ADAPTER_FOLDER = "adapter"
 FS_FILE = "fs_blocks.safetensors"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+_BIG = 2 << 30
+"""Bytes of a base's weights."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,14 @@ def load_checkpoint(
     """Verify and load a checkpoint by name or folder.
 
     Args:
-        spec: e.g. "sim-tiny", or a folder.
+        spec: e.g. "sim-tiny", or a folder, or "hub:<org>/<name>@<revision>".
         device: where the weights go.
         dtype: of the VLM; the FS blocks stay in float32.
 
     Raises:
         CheckpointError: anything wrong with the files; one line that names the file.
     """
-    folder = resolve_checkpoint(spec)
+    folder = find_checkpoint(spec)
     config = CheckpointConfig.from_json(folder)
     config.verify(folder)
     model, processor = load_base(folder, config, dtype=dtype)
@@ -94,6 +92,20 @@ def load_checkpoint(
         fs_blocks.requires_grad_(False).to(device),
         calibration,
     )
+
+
+def is_big(spec: str | Path) -> bool:
+    """Whether a checkpoint's base has billions of parameters; one on the hub has.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or its settings cannot be read.
+    """
+    folder = find_checkpoint(spec)
+    config = CheckpointConfig.from_json(folder)
+    if config.base.folder is None:
+        return True
+    files = (folder / config.base.folder).glob("*.safetensors")
+    return sum(path.stat().st_size for path in files) > _BIG
 
 
 def load_base(

@@ -23,8 +23,9 @@ import numpy as np
 
 from ifailsense_ros.core.checkpoint import MontageSettings
 from ifailsense_ros.core.episode import Episode, Keyframe
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.core.errors import ConfigError, DetectorStopped, IFailSenseError
 from ifailsense_ros.core.verdict import Judgement, Reason
+from ifailsense_ros.model.hub import is_on_hub
 
 DEFAULT_FACTORY = "ifailsense_ros.model.detector:load_detector"
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -113,7 +114,7 @@ class DetectorHandle(Protocol):
 
 def is_factory(text: str) -> bool:
     """Whether a text names an importable callable ("module:callable")."""
-    return _FACTORY.fullmatch(text) is not None
+    return _FACTORY.fullmatch(text) is not None and not is_on_hub(text)
 
 
 def make_detector(factory: str, kwargs: Mapping[str, Any]) -> Any:
@@ -134,8 +135,11 @@ def make_detector(factory: str, kwargs: Mapping[str, Any]) -> Any:
 
 def warm_up(detector: Any) -> None:
     """Judge black pictures once: the first pass allocates, and on a GPU compiles, for seconds.
-    What comes of it is ignored; a fault will show again with a real episode.
+    What comes of it is ignored; a fault will show again with a real episode. A detector with
+    `wants_warm_up = False` is left alone: what it is asked may cost money.
     """
+    if not getattr(detector, "wants_warm_up", True):
+        return
     m = detector.config.montage
     black = np.zeros((m.cell_height, m.cell_width, 3), np.uint8)
     keyframes = tuple(Keyframe(i, (black,) * m.num_pov) for i in range(m.num_keyframes))
@@ -151,25 +155,36 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def judge_safely(detector: Any, episode: Episode) -> Judgement:
-    """`detector.judge`, with exceptions as UNKNOWN / DETECTOR_ERROR and a traceback on stderr."""
+def judge_safely(detector: Any, episode: Episode, *, stops: bool = False) -> Judgement:
+    """`detector.judge`, with exceptions as UNKNOWN / DETECTOR_ERROR and a traceback on stderr.
+
+    Raises:
+        DetectorStopped: with `stops`, which is for those who can end: a node must go on.
+    """
     try:
         judgement = detector.judge(episode)
         if not isinstance(judgement, Judgement):
             raise TypeError(f"judge returned a {type(judgement).__name__}, not a Judgement")
     except MemoryError as error:
         return Judgement.unknown(Reason.DETECTOR_OUT_OF_MEMORY, f"out of memory: {error}")
+    except IFailSenseError as error:  # says all in its one line
+        if stops and isinstance(error, DetectorStopped):
+            raise
+        return Judgement.unknown(Reason.DETECTOR_ERROR, str(error))
     except Exception as error:
         traceback.print_exc()
         return Judgement.unknown(Reason.DETECTOR_ERROR, f"the detector failed: {one_line(error)}")
     return judgement
 
 
-def judge_together(detector: Any, episodes: Sequence[Episode]) -> list[Judgement]:
+def judge_together(
+    detector: Any, episodes: Sequence[Episode], *, stops: bool = False
+) -> list[Judgement]:
     """`judge_safely` of several episodes, in one pass where the detector can do that.
 
     A detector that can has `judge_batch(episodes) -> list[Judgement]`. When that fails, they are
-    judged one by one: what is wrong with one episode says nothing about the others.
+    judged one by one: what is wrong with one episode says nothing about the others. Raises as
+    `judge_safely`.
     """
     if len(episodes) > 1 and hasattr(detector, "judge_batch"):
         try:
@@ -179,9 +194,12 @@ def judge_together(detector: Any, episodes: Sequence[Episode]) -> list[Judgement
             ):
                 return judgements
             print("judge_batch did not return one Judgement an episode", file=sys.stderr)
+        except DetectorStopped:
+            if stops:
+                raise
         except Exception:
             traceback.print_exc()
-    return [judge_safely(detector, episode) for episode in episodes]
+    return [judge_safely(detector, episode, stops=stops) for episode in episodes]
 
 
 class InProcessDetector:

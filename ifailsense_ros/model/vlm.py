@@ -258,9 +258,14 @@ class AnswerReader:
         tokenizer: of the VLM.
         words: which decoded tokens, stripped and lower-cased, count.
 
+    Attributes:
+        rows: the tokens whose logits it reads; None: those of the whole vocabulary.
+
     Raises:
         CheckpointError: no single token spells any of the success (or fail) words.
     """
+
+    rows: list[int] | None = None
 
     def __init__(self, tokenizer, words: AnswerWords) -> None:
         self._tokenizer = tokenizer
@@ -298,3 +303,21 @@ class AnswerReader:
 
     def _text(self, index: int) -> str:
         return self._tokenizer.decode([index]).strip().lower()
+
+
+class LikelierWord(AnswerReader):
+    """Never abstains: the likelier of the best success word and the best fail word."""
+
+    def __init__(self, tokenizer, words: AnswerWords) -> None:
+        super().__init__(tokenizer, words)
+        self.rows = [*self._ids[VoteValue.SUCCESS], *self._ids[VoteValue.FAIL]]
+
+    def read(self, logits: torch.Tensor) -> list[Answer]:
+        """Answers for logits (B, R) of `rows`; a tie is no success."""
+        count = len(self._ids[VoteValue.SUCCESS])
+        margin = logits[:, :count].float().amax(1) - logits[:, count:].float().amax(1)
+        found = []
+        for p, logit in zip(torch.sigmoid(margin).tolist(), margin.tolist(), strict=True):
+            value = VoteValue.SUCCESS if p > 0.5 else VoteValue.FAIL
+            found.append(Answer(value, p, value.name.lower(), logit))
+        return found

@@ -206,6 +206,8 @@ def _serve(connection: Connection) -> None:
         judgements = judge_together(detector, [episode for _, episode in requests])
         for (request_id, _), judgement in zip(requests, judgements, strict=True):
             connection.send(Answer(request_id, judgement))
+        if getattr(detector, "is_lost", False):
+            return  # the device failed for good; a new process can use it again
 
 
 def _end_with_parent() -> None:

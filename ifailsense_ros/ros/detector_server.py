@@ -27,7 +27,7 @@ from ifailsense_ros.ros import diagnostics, judge_messages, parameters, process
 from ifailsense_ros.ros.declared_parameters import DeclaredParameters
 from ifailsense_ros.ros.deferred_service import DeferredService
 from ifailsense_ros.ros.heartbeat import Heartbeat
-from ifailsense_ros.ros.parameters import GUARD, PARAMETERS, RATES, Change, Parameter
+from ifailsense_ros.ros.parameters import GUARD, PARAMETERS, RATES, SPEED, Change, Parameter
 from ifailsense_ros.ros.remote_detector import GET_DETECTOR, JUDGE_EPISODE
 from ifailsense_ros.srv import GetDetector, JudgeEpisode
 
@@ -54,6 +54,7 @@ SERVER_PARAMETERS: dict[str, Parameter] = {
         for name in (
             "device",
             "detector_threads",
+            *SPEED,
             "shuffle_seed",
             *RATES,
             GUARD,

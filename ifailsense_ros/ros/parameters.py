@@ -16,13 +16,17 @@ from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
 from ifailsense_ros.core.effects import SECOND, InstructionChange, TrackerConfig
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
+from ifailsense_ros.evaluate.baselines.names import FACTORY as BASELINE_FACTORY
+from ifailsense_ros.evaluate.baselines.names import is_baseline, parse_name
 from ifailsense_ros.model.handle import DetectorSpec, is_factory
+from ifailsense_ros.model.hub import is_on_hub, parse_spec
 from ifailsense_ros.ros.image_source import DECODERS, SYNCHRONIZERS
 
 _DEFAULTS = TrackerConfig()
 
 RATES = ("max_missed_failures", "max_false_alarms")
 GUARD = "out_of_distribution_guard"
+SPEED = ("acceleration", "quantisation")
 
 
 def _s(duration_ns: int) -> float:
@@ -68,13 +72,26 @@ PARAMETERS: dict[str, Parameter] = {
     # --- detector ---
     "detector": Parameter(
         "sim-tiny",
-        "Checkpoint: the name of a packaged one or a folder; or module:callable, which is called "
-        "with device= and shuffle_seed= and returns a detector of your own; or service:/name, a "
-        "detector that several monitors share.",
+        "Checkpoint: the name of a packaged one, a folder, or hub:<org>/<name>@<revision>; or "
+        "module:callable, which is called with device= and shuffle_seed= and returns a detector of "
+        "your own; or service:/name, a detector that several monitors share; or baseline:..., see "
+        "docs/baselines.md.",
     ),
     "device": Parameter("auto", "Where the detector runs: auto, cpu, cuda, cuda:1, ..."),
     "detector_threads": Parameter(
         0, "Threads of the detector's arithmetic; 0: all cores but one.", (0, 1024)
+    ),
+    "acceleration": Parameter(
+        "none",
+        "compile: the model's layers are compiled when the detector loads, which takes minutes "
+        "(raise detector_start_timeout); graphs: and captured in CUDA graphs.",
+        choices=("none", "compile", "graphs"),
+    ),
+    "quantisation": Parameter(
+        "none",
+        "int8: half the memory for the language model's weights, with the package torchao; not "
+        "with a promised error rate.",
+        choices=("none", "int8"),
     ),
     "shuffle_seed": Parameter(
         -1,
@@ -239,10 +256,14 @@ def detector_spec(values: Mapping[str, Any]) -> DetectorSpec:
     kwargs |= {name: rate for name, rate in _rates(values).items() if rate is not None}
     if not values["out_of_distribution_guard"]:
         kwargs["guard"] = False
+    kwargs |= {name: values[name] for name in SPEED if values[name] != PARAMETERS[name].default}
     threads = values["detector_threads"]
-    if is_factory(values["detector"]):
+    baseline = is_baseline(values["detector"])
+    if is_factory(values["detector"]) and not baseline:
         return DetectorSpec(values["detector"], kwargs, threads)
     spec = DetectorSpec(kwargs={"spec": values["detector"], **kwargs}, num_threads=threads)
+    if baseline:
+        spec = dataclasses.replace(spec, factory=BASELINE_FACTORY)
     # The worker's environment says it too, but a detector in this process has no other way.
     return dataclasses.replace(spec, kwargs={**spec.kwargs, "num_threads": spec.threads()})
 
@@ -251,10 +272,19 @@ def check_detector(values: Mapping[str, Any]) -> None:
     """Find mistakes that need no torch to be seen: the rest comes from the detector's process.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or its settings are wrong.
-        ConfigError: it cannot promise the error rates that are asked for.
+        CheckpointError: there is no such checkpoint, or its settings are wrong; of one on the hub,
+            that its name is none.
+        ConfigError: it cannot promise the error rates that are asked for; no such baseline.
     """
-    if not is_factory(values["detector"]):
+    if is_baseline(values["detector"]):
+        parse_name(values["detector"])
+        if values["quantisation"] != "none":
+            raise ConfigError(
+                f"parameter quantisation: {values['detector']} cannot be quantised; leave it out"
+            )
+    elif is_on_hub(values["detector"]):  # fetched by the detector's process: it may take minutes
+        parse_spec(values["detector"])
+    elif not is_factory(values["detector"]):
         config = CheckpointConfig.from_json(resolve_checkpoint(values["detector"]))
         check_rates(config.calibration, config.model_id, **_rates(values))
 
@@ -265,7 +295,7 @@ def check_shared(values: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: a promise would not be kept, or the guard goes on.
     """
-    for name in (*RATES, GUARD):
+    for name in (*RATES, GUARD, *SPEED):
         if values[name] != PARAMETERS[name].default:
             raise ConfigError(
                 f"parameter {name}: {values['detector']} decides that for all its monitors; set "

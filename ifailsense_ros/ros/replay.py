@@ -2,7 +2,8 @@
 
     python -m ifailsense_ros.ros.replay bags/demo/* --rate 4
 
-Messages go out as the bytes that were recorded, so header stamps are the original ones.
+Messages go out as the bytes that were recorded, so header stamps are the original ones. With
+`--clock` the time at which they were received goes out on /clock.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +21,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 
 from ifailsense_ros.core.errors import BagError, ConfigError, IFailSenseError
 from ifailsense_ros.data.rosbag import STRING_TYPE, Bag, open_bag
@@ -27,6 +30,8 @@ from ifailsense_ros.data.rosbag import STRING_TYPE, Bag, open_bag
 # After discovery on our side, the other side may need a moment more.
 _SETTLE_S = 0.3
 _ACK_TIMEOUT_S = 5.0
+_CLOCK_S = 0.025
+"""Between two times on /clock: 40 Hz, as of `ros2 bag play`."""
 
 
 class Replayer:
@@ -38,13 +43,24 @@ class Replayer:
     Args:
         node: whose publishers these are.
         rate: how much faster than recorded, > 0.
+        clock: publish the recording's time on /clock.
+        topics: only these; None: all.
     """
 
-    def __init__(self, node: Node, rate: float = 1.0) -> None:
+    def __init__(
+        self,
+        node: Node,
+        rate: float = 1.0,
+        *,
+        clock: bool = False,
+        topics: Collection[str] | None = None,
+    ) -> None:
         if not rate > 0:
             raise ConfigError(f"--rate {rate}: must be greater than 0")
         self._node = node
         self._rate = rate
+        self._topics = None if topics is None else set(topics)
+        self._clock = node.create_publisher(Clock, "/clock", 10) if clock else None
         self._publishers: dict[str, Publisher] = {}
 
     def advertise(self, bag: Bag) -> None:
@@ -54,7 +70,7 @@ class Replayer:
             BagError: a message package is not installed.
         """
         for topic, msgtype in sorted(bag.topics.items()):
-            if topic in self._publishers:
+            if topic in self._publishers or not self._is_wanted(topic):
                 continue
             latched = bag.is_latched(topic)
             if latched is None:
@@ -92,11 +108,11 @@ class Replayer:
         """Publish a bag's messages at their recorded pace; returns how many."""
         count = 0
         started = first_ns = None
-        for message in bag.messages():
+        for message in bag.messages(self._topics):
             if started is None or first_ns is None:
                 started, first_ns = time.monotonic(), message.receive_ns
             due = started + (message.receive_ns - first_ns) / 1e9 / self._rate
-            self._sleep(due - time.monotonic())
+            self._wait_until(due, message.receive_ns)
             self._publishers[message.topic].publish(message.data)
             count += 1
         return count
@@ -109,6 +125,22 @@ class Replayer:
         """Wait until reliable subscribers have everything."""
         for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=_ACK_TIMEOUT_S))
+
+    def _is_wanted(self, topic: str) -> bool:
+        return self._topics is None or topic in self._topics
+
+    def _wait_until(self, due: float, recorded_ns: int) -> None:
+        """Let time pass until a message is due, on /clock too."""
+        while self._clock is not None and (left := due - time.monotonic()) > _CLOCK_S:
+            self._tell_time(recorded_ns - round(left * self._rate * 1e9))
+            self._sleep(_CLOCK_S)
+        self._sleep(due - time.monotonic())
+        if self._clock is not None:
+            self._tell_time(recorded_ns)
+
+    def _tell_time(self, now_ns: int) -> None:
+        assert self._clock is not None
+        self._clock.publish(Clock(clock=Time(nanoseconds=now_ns).to_msg()))
 
     def _sleep(self, seconds: float) -> None:
         """In short pieces, so that Ctrl-C ends a long gap of the recording."""
@@ -149,6 +181,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="SECONDS",
         help="longest wait for a subscriber on every topic; 0: do not wait",
     )
+    parser.add_argument("--clock", action="store_true", help="publish the bag's time on /clock")
+    parser.add_argument(
+        "--topic", action="append", metavar="TOPIC", help="only this one; may be repeated"
+    )
     arguments = list(sys.argv[1:] if argv is None else argv)
     own, ros = arguments, []
     if "--ros-args" in arguments:
@@ -174,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _replay(args: argparse.Namespace) -> int:
     node = Node("replay")
-    replayer = Replayer(node, args.rate)
+    replayer = Replayer(node, args.rate, clock=args.clock, topics=args.topic)
     try:
         for path in args.bags:
             with open_bag(path) as bag:

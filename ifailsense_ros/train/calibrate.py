@@ -40,8 +40,9 @@ from ifailsense_ros.core.errors import DataError, IFailSenseError
 from ifailsense_ros.data.ablation import ABLATIONS, Ablation
 from ifailsense_ros.data.experts import ExpertSet, episode_of, with_keyframes
 from ifailsense_ros.model.calibration import CALIBRATION_FILE, CalibrationData, save_calibration
-from ifailsense_ros.model.checkpoint import load_checkpoint, replace_folder
-from ifailsense_ros.model.detector import FailSenseDetector, Measured
+from ifailsense_ros.model.checkpoint import is_big, load_checkpoint, replace_folder
+from ifailsense_ros.model.decision import Measured
+from ifailsense_ros.model.detector import FailSenseDetector
 from ifailsense_ros.model.device import choose_device, choose_dtype
 from ifailsense_ros.train.calibration_fits import (
     fit_guard,
@@ -107,7 +108,8 @@ def calibrate(
     """
     folder = resolve_checkpoint(checkpoint)
     place = choose_device(device)
-    loaded = load_checkpoint(folder, device=place, dtype=choose_dtype("auto", place))
+    dtype = choose_dtype("auto", place, big=is_big(folder))
+    loaded = load_checkpoint(folder, device=place, dtype=dtype)
     config = dataclasses.replace(loaded.config, calibration=None)
     detector = FailSenseDetector(dataclasses.replace(loaded, config=config, calibration=None))
     shown = ablation or Ablation()

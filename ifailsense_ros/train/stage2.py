@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.smf import Sample
+from ifailsense_ros.model.authors_files import release_layers
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import accelerator, amp
@@ -29,9 +30,7 @@ def hooked_layers(settings: Stage2, num_layers: int) -> tuple[int, ...]:
     """
     layers, count = settings.layers, settings.num_blocks
     if layers == RELEASE_RULE:
-        middle = num_layers // 2
-        step = (num_layers - middle) // count
-        layers = (*(middle + i * step for i in range(count - 1)), num_layers - 1)
+        layers = release_layers(num_layers, count)
     elif layers == EVEN:
         layers = tuple(round((i + 1) * num_layers / count) - 1 for i in range(count))
     if (

@@ -28,7 +28,7 @@ class MadeUp:
 
     Attributes:
         kill: how many workers it takes with it; 1000: each.
-        wait_s: how long it takes at least.
+        signal: sent to the driver by its worker.
         raises: "data": our own error; "bug": another.
         marks: folder in which each begin leaves a file.
     """
@@ -37,7 +37,7 @@ class MadeUp:
     marks: Path
     rows: int = 3
     kill: int = 0
-    wait_s: float = 0.0
+    signal: int = 0
     raises: str = ""
     content: str = ""
     problem: str = ""
@@ -68,7 +68,9 @@ def do(job: MadeUp, factor: float) -> Done:
     (job.marks / f"{job.number}-{begun}-{os.getpid()}").touch()
     if begun < job.kill:
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(job.wait_s)
+    if job.signal:
+        os.kill(os.getppid(), job.signal)
+        time.sleep(60)  # until somebody ends it
     if job.raises == "data":
         raise DataError(f"{job.where}: is damaged; copy it again")
     if job.raises:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from ifailsense_ros.core.verdict import Outcome
 from ifailsense_ros.evaluate.metrics import compare, confusion, summary
@@ -88,3 +89,17 @@ def test_comparison_counts_what_only_one_got_right():
     assert 0 < found["difference_95"][0] < 0.25 < found["difference_95"][1]
     assert found["p"] == pytest.approx(2 / 2**5, abs=0.02)  # five scenes differ, all one way
     assert compare(right_a, right_a, ["x"] * 40)["p"] == 1.0
+
+
+def test_wilsons_interval_counts_only_the_scenes_that_a_figure_is_about():
+    """Four scenes with a success, sixteen with a failure, all told right."""
+    truths, outcomes = [True] * 4 + [False] * 16, [1] * 4 + [2] * 16
+    found = summary(truths, outcomes)
+    for name, n in (("recall", 4), ("failure_recall", 16), ("accuracy", 20), ("precision", 4)):
+        low = binomtest(n, n).proportion_ci(method="wilson").low
+        assert found[f"{name}_95"] == [round(low, 4), 1.0], name
+    low, high = found["false_alarms_95"]
+    assert (low, round(high, 4)) == (
+        0.0,
+        round(1 - binomtest(4, 4).proportion_ci(method="wilson").low, 4),
+    )

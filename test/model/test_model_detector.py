@@ -18,7 +18,7 @@ from ifailsense_ros.core.detection import Detector
 from ifailsense_ros.core.errors import CheckpointError, ConfigError
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.core.verdict import Outcome, Reason, VoteValue
-from ifailsense_ros.model import detector as detector_module
+from ifailsense_ros.model import stages as stages_module
 from ifailsense_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from ifailsense_ros.model.detector import (
     FailSenseDetector,
@@ -27,6 +27,7 @@ from ifailsense_ros.model.detector import (
     is_out_of_memory,
     load_detector,
 )
+from ifailsense_ros.model.staged import StagedPass
 from ifailsense_ros.model.vlm import encode_pictures, encode_prompts, one_pass
 
 
@@ -132,13 +133,13 @@ def test_batch_equals_singles(detector):
 
 
 def test_questions_about_the_same_keyframes_share_the_vision_tower(detector, monkeypatch):
-    real, looked_at = detector_module.vision_features, []
+    real, looked_at = stages_module.vision_features, []
 
     def counted(model, pixel_values):
         looked_at.append(len(pixel_values))
         return real(model, pixel_values)
 
-    monkeypatch.setattr(detector_module, "vision_features", counted)
+    monkeypatch.setattr(stages_module, "vision_features", counted)
     one, other = make_episode(seed=1), make_episode(seed=2)
     asked = [one, other, replace(one, instruction="open the drawer")]
     together = detector.judge_batch(asked)
@@ -240,7 +241,7 @@ def test_out_of_memory_is_unknown(detector, monkeypatch, error):
     def fail(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr(detector_module, "one_pass", fail)
+    monkeypatch.setattr(StagedPass, "first", fail)
     for judgement in detector.judge_batch([make_episode(seed=i) for i in range(3)]):
         assert judgement.reason is Reason.DETECTOR_OUT_OF_MEMORY
     monkeypatch.undo()
@@ -254,17 +255,17 @@ def test_a_real_allocation_failure_is_recognised():
 
 
 def test_out_of_memory_halves_the_batch(detector, monkeypatch):
-    real, sizes = detector_module.one_pass, []
+    real, sizes = StagedPass.first, []
 
-    def small_only(model, inputs, *args, **kwargs):
-        sizes.append(len(inputs["input_ids"]))
+    def small_only(self, ids, *args):
+        sizes.append(len(ids))
         if sizes[-1] > 2:
             raise MemoryError
-        return real(model, inputs, *args, **kwargs)
+        return real(self, ids, *args)
 
     episodes = [make_episode(seed=i) for i in range(5)]
     expected = [_p(j) for j in detector.judge_batch(episodes)]
-    monkeypatch.setattr(detector_module, "one_pass", small_only)
+    monkeypatch.setattr(StagedPass, "first", small_only)
     ours = [_p(j) for j in detector.judge_batch(episodes)]
     assert sizes == [5, 2, 3, 1, 2]
     for a, b in zip(ours, expected, strict=True):
@@ -275,7 +276,7 @@ def test_other_errors_are_not_hidden(detector, monkeypatch):
     def fail(*_args, **_kwargs):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(detector_module, "one_pass", fail)
+    monkeypatch.setattr(StagedPass, "first", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         detector.judge(make_episode())
 

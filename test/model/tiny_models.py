@@ -40,7 +40,12 @@ LAYERS = 3
 WIDTH = 32
 
 
-def build_model(tower: str, picture: tuple[int, int] = PICTURE, softcap: float | None = None):
+def build_model(
+    tower: str,
+    picture: tuple[int, int] = PICTURE,
+    softcap: float | None = None,
+    layers: int = LAYERS,
+):
     """Random PaliGemma with a "dinov2" (CLS token, any aspect) or "siglip" (square) tower."""
     height, width = picture
     patches = (height // 14) * (width // 14)
@@ -70,7 +75,7 @@ def build_model(tower: str, picture: tuple[int, int] = PICTURE, softcap: float |
         vocab_size=len(processor.tokenizer),
         hidden_size=WIDTH,
         intermediate_size=48,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=16,

@@ -6,7 +6,9 @@ process and by the test.
 
 from __future__ import annotations
 
+import sys
 import zlib
+from dataclasses import replace
 
 from ifailsense_ros.core.arbitration import arbitrate
 from ifailsense_ros.core.checkpoint import (
@@ -67,3 +69,18 @@ class PixelDetector:
 def make(device: str = "auto", shuffle_seed: int | None = None) -> PixelDetector:
     """What the node's `detector` parameter names."""
     return PixelDetector()
+
+
+class Contrary(PixelDetector):
+    """Judges another instruction."""
+
+    def judge(self, episode: Episode) -> Judgement:
+        """As of its parent."""
+        return super().judge(replace(episode, instruction=f"not {episode.instruction}"))
+
+
+def make_two_faced(device: str = "auto", shuffle_seed: int | None = None) -> PixelDetector:
+    """Another detector in the node's worker process than offline: what a replay must find."""
+    spec = sys.modules["__main__"].__spec__
+    live = spec is not None and spec.name == "ifailsense_ros.model.worker"
+    return Contrary() if live else PixelDetector()

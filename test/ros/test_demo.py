@@ -23,7 +23,6 @@ from ifailsense_ros.core.errors import BagError
 from ifailsense_ros.core.verdict import Outcome
 from ifailsense_ros.demo.__main__ import match_montages
 from ifailsense_ros.demo.episodes import DemoEpisode, load_episodes
-from ifailsense_ros.demo.processes import ChildDied, Processes
 from ifailsense_ros.demo.show import (
     Record,
     captioned,
@@ -34,6 +33,7 @@ from ifailsense_ros.demo.show import (
     print_summary,
     votes_text,
 )
+from ifailsense_ros.ros.processes import ChildDied, Processes
 
 ROOT = Path(__file__).resolve().parents[2]
 BAGS = ROOT / "bags" / "demo"
@@ -112,7 +112,7 @@ def test_ctrl_c_ends_the_children_in_order(tmp_path: Path) -> None:
     code = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from ifailsense_ros.demo.processes import Processes\n"
+        "from ifailsense_ros.ros.processes import Processes\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "sleeper = [sys.executable, '-u', '-c', 'import os,time\\ntry:\\n print(os.getpid())\\n"
         ' time.sleep(600)\\nexcept KeyboardInterrupt: open("polite","w").close()\']\n'

@@ -19,8 +19,8 @@ pytest.importorskip("rclpy")
 
 import pixel_detector
 
-from ifailsense_ros.demo.processes import Processes
 from ifailsense_ros.evaluate.offline import judge_bag
+from ifailsense_ros.ros.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
 _ALL = sorted(p.parent for p in (ROOT / "bags" / "demo").glob("*/metadata.yaml"))

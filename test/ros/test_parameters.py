@@ -13,7 +13,8 @@ from rclpy.node import Node
 from ros_peer import ROOT
 
 from ifailsense_ros.core.effects import InstructionChange, TrackerConfig
-from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.core.errors import CheckpointError, ConfigError
+from ifailsense_ros.evaluate.baselines.names import FACTORY as BASELINE_FACTORY
 from ifailsense_ros.model.handle import DEFAULT_FACTORY, DetectorSpec
 from ifailsense_ros.ros.declared_parameters import DeclaredParameters
 from ifailsense_ros.ros.parameters import (
@@ -84,7 +85,35 @@ def test_promises_reach_the_detector_only_where_they_are_asked_for(declared):
     assert detector_spec(values) == DetectorSpec("my.module:load", kwargs, 0)
 
 
+def test_speed_settings_reach_the_detector_only_where_they_are_asked_for(declared):
+    from ifailsense_ros.model.accelerate import ACCELERATIONS
+    from ifailsense_ros.model.quantise import QUANTISATIONS
+
+    values, _ = declared("detector:=my.module:load", "acceleration:=compile")
+    kwargs = {"device": "auto", "shuffle_seed": None, "acceleration": "compile"}
+    assert detector_spec(values) == DetectorSpec("my.module:load", kwargs, 0)
+    assert PARAMETERS["acceleration"].choices == ACCELERATIONS
+    assert PARAMETERS["quantisation"].choices == QUANTISATIONS
+
+
+def test_a_baseline_is_not_quantised():
+    values = {**DEFAULTS, "detector": "baseline:always-failure", "quantisation": "int8"}
+    with pytest.raises(ConfigError, match="parameter quantisation: baseline:always-failure cannot"):
+        check_detector(values)
+
+
 DEFAULTS = {name: row.default for name, row in PARAMETERS.items()}
+
+
+def test_a_baseline_is_made_by_its_own_factory():
+    values = {**DEFAULTS, "detector": "baseline:aha:/models/m,pov=1", "detector_threads": 2}
+    check_detector(values)
+    spec = detector_spec(values)
+    assert spec.factory == BASELINE_FACTORY
+    assert spec.kwargs["spec"] == values["detector"]
+    assert spec.kwargs["num_threads"] == 2
+    with pytest.raises(ConfigError, match="no such baseline"):
+        check_detector({**values, "detector": "baseline:nobody"})
 
 
 @pytest.mark.parametrize("name", ["max_missed_failures", "max_false_alarms"])
@@ -96,12 +125,27 @@ def test_a_checkpoint_without_calibration_promises_nothing(tmp_path, name):
         check_detector({**values, name: 0.05})
 
 
+def test_a_checkpoint_on_the_hub_is_left_to_the_detectors_process(monkeypatch):
+    """The node's own process reads the name only: fetching may take minutes."""
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("fetched"))
+    values = {**DEFAULTS, "detector": "hub:lab/tiny@v1"}
+    check_detector(values)
+    spec = detector_spec(values)
+    assert spec.factory == DEFAULT_FACTORY
+    assert spec.kwargs["spec"] == "hub:lab/tiny@v1"
+    for wrong in ("hub:lab/tiny", "hub:lab"):
+        with pytest.raises(CheckpointError, match="write hub:<org>/<name>@<revision>"):
+            check_detector({**values, "detector": wrong})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("max_missed_failures", 0.05),
         ("max_false_alarms", 0.05),
         ("out_of_distribution_guard", False),
+        ("acceleration", "compile"),
+        ("quantisation", "int8"),
     ],
 )
 def test_a_shared_detector_is_not_told_by_one_of_its_monitors(name, value):

@@ -46,6 +46,11 @@ class PictureStats:
         return {**stats, "count": np.array([self._frames])}
 
 
+def is_quantile(name: str) -> bool:
+    """Whether a statistic is one of LeRobot's quantiles ("q01", "q50", "q99")."""
+    return name.startswith("q") and name[1:].isdecimal()
+
+
 def column_stats(values: np.ndarray) -> dict[str, np.ndarray]:
     """The statistics of a column of numbers or truth values."""
     numbers = values.astype(np.float64)
@@ -76,10 +81,14 @@ class TotalStats:
     def add(self, row: Mapping[str, Any]) -> None:
         """Take an episode's, from the columns that `flat_columns` makes."""
         for feature in {name.split("/")[1] for name in row if name.startswith("stats/")}:
+            start = f"stats/{feature}/"
             one = {
-                name: np.asarray(row[f"stats/{feature}/{name}"], np.float64)
-                for name in ("min", "max", "mean", "std", "count")
+                name.removeprefix(start): np.asarray(value, np.float64)
+                for name, value in row.items()
+                if name.startswith(start) and value is not None
             }
+            if any(name not in one for name in ("min", "max", "mean", "std", "count")):
+                continue
             known = self._total.get(feature)
             self._total[feature] = one if known is None else _merged(known, one)
 
@@ -100,7 +109,14 @@ def _merged(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[st
     apart = b["mean"] - a["mean"]
     variance = (1 - share) * a["std"] ** 2 + share * b["std"] ** 2
     variance += share * (1 - share) * apart**2
+    # Those of all cannot be had from those of parts: LeRobot takes the outermost.
+    quantiles = {
+        name: (np.minimum if int(name[1:]) <= 50 else np.maximum)(a[name], b[name])
+        for name in a.keys() & b.keys()
+        if is_quantile(name)
+    }
     return {
+        **quantiles,
         "min": np.minimum(a["min"], b["min"]),
         "max": np.maximum(a["max"], b["max"]),
         "mean": a["mean"] + share * apart,

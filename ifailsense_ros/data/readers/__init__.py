@@ -26,6 +26,24 @@ READERS: dict[str, str] = {
 """Name of the format -> module and class."""
 
 
+def parse_spec(spec: str) -> tuple[str, str, dict[str, str]]:
+    """Name of the format, path and options of a spec.
+
+    Raises:
+        ConfigError: not a spec, or no such format.
+    """
+    name, colon, rest = spec.partition(":")
+    if not colon or not rest or name not in READERS:
+        raise ConfigError(
+            f"{spec!r} is not a data set: give name:path, with one of the names "
+            f"{', '.join(sorted(READERS))}"
+        )
+    if "?" not in rest or Path(rest).exists():
+        return name, rest, {}
+    path, _, query = rest.partition("?")
+    return name, path, dict(parse_qsl(query, keep_blank_values=True))
+
+
 def open_reader(spec: str, keep_going: bool = False) -> EpisodeReader:
     """The reader that a spec names.
 
@@ -37,18 +55,9 @@ def open_reader(spec: str, keep_going: bool = False) -> EpisodeReader:
         ConfigError: not a spec, no such format, or no such option.
         DataError: no such path, or not a data set of that format.
     """
-    name, colon, rest = spec.partition(":")
-    if not colon or not rest or name not in READERS:
-        raise ConfigError(
-            f"{spec!r} is not a data set: give name:path, with one of the names "
-            f"{', '.join(sorted(READERS))}"
-        )
+    name, path, options = parse_spec(spec)
     module, _, attribute = READERS[name].partition(":")
     reader = getattr(importlib.import_module(module), attribute)
-    path, options = rest, {}
-    if "?" in rest and not Path(rest).exists():
-        path, _, query = rest.partition("?")
-        options = dict(parse_qsl(query, keep_blank_values=True))
     known = set(inspect.signature(reader).parameters) - {"path", "keep_going"}
     for option in options:
         if option not in known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ifailsense_ros.core.episode import POV_NAMES, Episode
 from ifailsense_ros.core.errors import DataError
 from ifailsense_ros.core.pairing import Pair
 from ifailsense_ros.core.recording import Decode
+from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.core.verdict import Judgement, Outcome, Verdict
 from ifailsense_ros.data.bag_sidecar import EpisodeNote, Sidecar
 from ifailsense_ros.data.replay import BagReplay
@@ -87,7 +88,8 @@ def find_episodes(
     if sidecar.bounds_episodes:
         events = with_boundaries(events, sidecar)
     found = list(scan.run(events))
-    for episode, note in zip(found, _notes_for(bag, found, sidecar), strict=True):
+    notes = notes_for(bag, [episode.verdict.episode_id for episode in found], sidecar)
+    for episode, note in zip(found, notes, strict=True):
         label = scan.labels.get(episode.verdict.episode_id)
         yield dataclasses.replace(episode, note=note, label=label)
 
@@ -107,23 +109,15 @@ class _Scan:
 
     def run(self, events: Iterable[BagEvent]) -> Iterator[BagEpisode]:
         """Every started episode, in the order of their verdicts."""
-        for published in self._replay.run(self._without_labels(events)):
+        for published in self._replay.run(
+            without_labels(events, self._replay.tracker, self.labels)
+        ):
             episode = published.episode
             if episode is None:
                 yield BagEpisode(published.verdict)
             else:
                 members = self._judged.popleft()
                 yield BagEpisode(published.verdict, episode.start_ns, episode.end_ns, members)
-
-    def _without_labels(self, events: Iterable[BagEvent]) -> Iterator[BagEvent]:
-        """Take the labels out: each is about the episode that started last."""
-        latest: uuid.UUID | None = None
-        for event in events:
-            if not isinstance(event, LabelRecorded):
-                yield event
-                latest = self._replay.tracker.running_id or latest
-            elif latest is not None:
-                self.labels[latest] = event.success
 
     def _remember(self, pair: Pair) -> Decode:
         if self._replay.tracker.idle and len(self._pairs) > 2 * _KEPT_PAIRS:
@@ -138,6 +132,25 @@ class _Scan:
         # Pairs come in the order of their stamps: all between the two belong to it as well.
         self._judged.append(tuple(self._pairs[first : last + 1]))
         return Judgement(Outcome.SUCCESS, p_success=1.0)
+
+
+def without_labels(
+    events: Iterable[BagEvent], tracker: Tracker, labels: dict[uuid.UUID, bool]
+) -> Iterator[BagEvent]:
+    """Take the labels out of a bag's events: each is about the episode that started last.
+
+    Args:
+        events: of the bag.
+        tracker: that they are fed to, one by one.
+        labels: gets them, by id of the episode.
+    """
+    latest: uuid.UUID | None = None
+    for event in events:
+        if not isinstance(event, LabelRecorded):
+            yield event
+            latest = tracker.running_id or latest
+        elif latest is not None:
+            labels[latest] = event.success
 
 
 def with_boundaries(events: Iterable[BagEvent], sidecar: Sidecar) -> Iterator[BagEvent]:
@@ -168,20 +181,29 @@ def _boundaries(note: EpisodeNote, first_ns: int) -> Iterator[BoundaryRecorded]:
     yield BoundaryRecorded(0, end, BoundaryKind.END, identifier, note.instruction)
 
 
-def _notes_for(bag: Path, found: list[BagEpisode], sidecar: Sidecar) -> list[EpisodeNote]:
-    """The entry about each episode; an empty one where there is none."""
+def notes_for(bag: Path, found: Sequence[uuid.UUID], sidecar: Sidecar) -> list[EpisodeNote]:
+    """The sidecar's entry about each episode; an empty one where there is none.
+
+    Args:
+        bag: for the error.
+        found: ids of the bag's episodes, in the order of their verdicts.
+        sidecar: of its folder.
+
+    Raises:
+        DataError: the sidecar does not fit the bag.
+    """
     notes = sidecar.episodes
     if not notes:
         return [EpisodeNote()] * len(found)
     if not sidecar.bounds_episodes and notes[0].episode_id is not None:
         by_id = {note.episode_id: note for note in notes}
-        unknown = set(by_id) - {episode.verdict.episode_id for episode in found}
+        unknown = set(by_id) - set(found)
         if unknown:
             raise DataError(
                 f"{bag}: the sidecar names episode_id {min(map(str, unknown))}, which is not in "
                 "the bag: mend it"
             )
-        return [by_id.get(episode.verdict.episode_id, EpisodeNote()) for episode in found]
+        return [by_id.get(identifier, EpisodeNote()) for identifier in found]
     if len(notes) != len(found):
         raise DataError(
             f"{bag}: {len(notes)} entries in the sidecar, {len(found)} episodes in the bag: name "

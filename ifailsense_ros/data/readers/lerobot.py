@@ -7,6 +7,7 @@ None: say `label=success` of demonstrations.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
+from ifailsense_ros.core.verdict import Outcome
 from ifailsense_ros.data.bag_sidecar import LABELS
 from ifailsense_ros.data.readers.base import BaseReader, decode_picture
 from ifailsense_ros.data.readers.lerobot_cameras import pick_cameras
@@ -61,6 +63,7 @@ class LerobotReader(BaseReader):
             set (info.json, tasks, cameras) is raised all the same.
         exo, gripper: keys of the cameras; None: by their usual names; gripper="none": one PoV.
         label: "success" or "failure", of episodes that have none; "": unknown.
+        episodes: "FIRST:END" by number, END not included, as in LeRobot's splits; "": all.
 
     Raises:
         ConfigError: an option with a value it cannot have.
@@ -78,10 +81,12 @@ class LerobotReader(BaseReader):
         exo: str | None = None,
         gripper: str | None = None,
         label: str = "",
+        episodes: str = "",
     ) -> None:
         super().__init__(path, keep_going=keep_going)
         if label and label not in LABELS:
             raise ConfigError(f"label={label}: must be one of {', '.join(LABELS)}")
+        self._wanted = _span(episodes)
         self._default_label = LABELS[label] if label else None
         self._info = read_info(self.path)
         self._cameras = pick_cameras(self._info, exo, gripper)
@@ -96,16 +101,25 @@ class LerobotReader(BaseReader):
 
     def records(self) -> Iterator[EpisodeRecord]:
         """The records, in the order in which the metadata list them."""
+        return (record for _, record in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, EpisodeRecord]]:
+        """As `records`, each with its `episode_index`."""
         tasks = self._tasks
         for file in episode_files(self._info):
             with self.noting(file):
                 for number, row in enumerate(episode_rows(file)):
-                    where = f"{file}: episode {row.get('episode_index', f'in row {number}')}"
+                    index = row.get("episode_index")
+                    if isinstance(index, int) and not self._wanted[0] <= index < self._wanted[1]:
+                        continue
+                    where = f"{file}: episode {f'in row {number}' if index is None else index}"
                     with self.noting(where):
-                        yield self._record(row, tasks)
+                        entry = entry_of(self._info, row, self._cameras)
+                        yield entry.index, self._record(entry, row, tasks)
 
-    def _record(self, row: Mapping[str, Any], tasks: Mapping[int, str]) -> EpisodeRecord:
-        entry = entry_of(self._info, row, self._cameras)
+    def _record(
+        self, entry: EpisodeEntry, row: Mapping[str, Any], tasks: Mapping[int, str]
+    ) -> EpisodeRecord:
         first, rows = self._rows(entry)
         stamps = _stamps_ns(rows, self._info.fps, entry.data)
         success = self._label(entry, rows)
@@ -155,6 +169,9 @@ class LerobotReader(BaseReader):
 
     def _label(self, entry: EpisodeEntry, rows: Mapping[str, np.ndarray]) -> bool | None:
         candidates = [(f"column {c}", rows[c][-1]) for c in _LABEL_COLUMNS if c in rows]
+        if entry.row.get(f"{OWN}verdict") == Outcome.UNKNOWN.name:
+            # A detector's column of labels: what it does not know it cannot write into the rows.
+            return self._default_label
         if "success" in entry.row:
             candidates.insert(0, ("success in the metadata", entry.row["success"]))
         for name, value in candidates:
@@ -263,6 +280,14 @@ def _stamps_ns(rows: Mapping[str, np.ndarray], fps: float, path: Path) -> tuple[
     if np.any(np.diff(stamps) < 0):
         raise DataError(f"{path}: its timestamps go back in time; copy the data set again")
     return tuple(stamps.tolist())
+
+
+def _span(text: str) -> tuple[float, float]:
+    """The numbers that "FIRST:END" stands for; either may be left out."""
+    first, colon, end = text.partition(":")
+    if text and not (colon and all(not part or part.isdecimal() for part in (first, end))):
+        raise ConfigError(f"episodes={text}: must be FIRST:END, as in 0:100")
+    return int(first or 0), int(end) if end else math.inf
 
 
 def _instruction(rows: Mapping[str, np.ndarray], tasks: Mapping[int, str]) -> str:

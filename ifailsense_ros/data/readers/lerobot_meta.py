@@ -253,7 +253,7 @@ def entry_of(info: LerobotInfo, row: Mapping[str, Any], cameras: tuple[str, ...]
     Raises:
         DataError: a column is missing, or a video.
     """
-    videos = [key for key in cameras if info.cameras[key] == "video"]
+    videos = [key for key in cameras if info.features[key]["dtype"] == "video"]
     try:
         index = int(row["episode_index"])
         length = None if row.get("length") is None else int(row["length"])

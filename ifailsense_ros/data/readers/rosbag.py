@@ -19,7 +19,7 @@ from ifailsense_ros.core.effects import TrackerConfig
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import BagError, ConfigError, DataError, ImageError
 from ifailsense_ros.core.keyframes import KeyframeBuffer
-from ifailsense_ros.data.bag_sidecar import LABELS, read_sidecar
+from ifailsense_ros.data.bag_sidecar import LABELS, EpisodeNote, read_sidecar
 from ifailsense_ros.data.readers.bag_episodes import BagEpisode, PairSeen, find_episodes
 from ifailsense_ros.data.readers.base import BaseReader
 from ifailsense_ros.data.records import EXPERT, EpisodeRecord
@@ -85,6 +85,10 @@ class RosbagReader(BaseReader):
         num_pov: N, 1 or 2; with 1 no gripper camera is looked for.
         label: "success" or "failure", of episodes that have none; "": unknown.
 
+    Attributes:
+        topics: where the monitor's inputs are.
+        default_label: of episodes that have none.
+
     Raises:
         ConfigError: an option with a value it cannot have.
         DataError: no such path, or (without `keep_going`, while iterating) no bag in it, a bag
@@ -111,23 +115,25 @@ class RosbagReader(BaseReader):
             raise ConfigError(f"num_pov={num_pov}: there can be 1 PoV (exocentric) or 2")
         if label and label not in LABELS:
             raise ConfigError(f"label={label}: must be one of {', '.join(LABELS)}")
-        self._topics = BagTopics(exo, gripper, instruction, episode, success)
+        self.topics = BagTopics(exo, gripper, instruction, episode, success)
         self._num_pov = int(num_pov)
-        self._default_label = LABELS[label] if label else None
+        self.default_label = LABELS[label] if label else None
 
     def records(self) -> Iterator[EpisodeRecord]:
         """The records, bag by bag in the order of their paths."""
-        bags = self._bags()
-        if not bags:
-            raise DataError(f"{self.path}: no rosbag2 in it (metadata.yaml, *.mcap or *.db3)")
-        for bag in bags:
+        for bag in self.bags():
             with self.noting(bag):
                 try:
                     yield from self._records_of(bag)
                 except BagError as error:
                     raise DataError(str(error)) from error
 
-    def _bags(self) -> list[Path]:
+    def bags(self) -> list[Path]:
+        """The bags there are, in the order of their paths.
+
+        Raises:
+            DataError: none.
+        """
         if self.path.is_file():
             return [self.path]
         found, seen = [], set()
@@ -142,14 +148,20 @@ class RosbagReader(BaseReader):
             if any(name == "metadata.yaml" or name.endswith((".mcap", ".db3")) for name in files):
                 below.clear()
                 found.append(Path(folder))
+        if not found:
+            raise DataError(f"{self.path}: no rosbag2 in it (metadata.yaml, *.mcap or *.db3)")
         return sorted(found)
+
+    def name_of(self, bag: Path) -> str:
+        """What a bag's episodes are named by: its place below the folder of bags, or its own
+        name.
+        """
+        return bag.resolve().name if bag == self.path else bag.relative_to(self.path).as_posix()
 
     def _records_of(self, bag: Path) -> Iterator[EpisodeRecord]:
         sidecar = read_sidecar(bag if bag.is_dir() else bag.parent)
-        name = bag.resolve().name
-        if bag != self.path:
-            name = bag.relative_to(self.path).as_posix()
-        episodes = find_episodes(bag, sidecar, self._topics, self._num_pov)
+        name = self.name_of(bag)
+        episodes = find_episodes(bag, sidecar, self.topics, self._num_pov)
         for number, episode in enumerate(episodes):
             where = f"{bag}: episode {number}"
             with self.noting(where):
@@ -162,7 +174,7 @@ class RosbagReader(BaseReader):
         self, bag: Path, name: str, number: int, episode: BagEpisode, offset_ns: int
     ) -> BagRecord:
         note, instruction = episode.note, episode.verdict.instruction
-        labels = (note.success, episode.label, self._default_label)
+        labels = (note.success, episode.label, self.default_label)
         success = next((label for label in labels if label is not None), None)
         stamps = tuple(pair.stamps_ns[0] - offset_ns for pair in episode.pairs)
         start_ns = episode.start_ns - offset_ns
@@ -177,29 +189,25 @@ class RosbagReader(BaseReader):
             except BagError as error:
                 raise DataError(str(error)) from error
 
-        folder = self.path.resolve().name
         return BagRecord(
             source=self.source,
-            key=f"{folder}/{note.key}" if note.key else f"{name}/{number}",
+            key=key_of(self.path, name, number, note),
             # The episodes of one bag share a session.
             group=note.group or name,
             instruction=instruction,
-            # Without task names an episode did what its sentence says, or not.
-            task=note.task or (instruction.lower().rstrip(" .") if success else ""),
-            category=note.category or verb_category(instruction),
-            kind=note.kind or (EXPERT if success else ""),
+            **facts_of(note, instruction, success),
             success=success,
             stamps_ns=stamps,
             num_pov=self._num_pov,
             read=read,
-            twin=f"{folder}/{note.twin}" if note.twin else None,
+            twin=f"{self.path.resolve().name}/{note.twin}" if note.twin else None,
             start_ns=start_ns,
             end_ns=episode.end_ns - offset_ns,
             origin_ns=start_ns - TrackerConfig.pre_roll_ns,
         )
 
     def _views(self, bag: Bag, pair: PairSeen) -> tuple[np.ndarray, ...]:
-        topics = dataclasses.replace(self._topics, episode="")
+        topics = dataclasses.replace(self.topics, episode="")
         views = []
         for wanted in enumerate(pair.stamps_ns):
             received = (pair.receive_ns[wanted[0]],) * 2
@@ -217,3 +225,27 @@ class RosbagReader(BaseReader):
                     f"{bag.path}: the picture stamped {wanted[1]} ns: {error}"
                 ) from error
         return tuple(views)
+
+
+def key_of(path: Path, name: str, number: int, note: EpisodeNote) -> str:
+    """The key of an episode.
+
+    Args:
+        path: of the bag or the folder of bags.
+        name: of its bag, see `RosbagReader.name_of`.
+        number: of the episode in its bag.
+        note: the sidecar's.
+    """
+    return f"{path.resolve().name}/{note.key}" if note.key else f"{name}/{number}"
+
+
+def facts_of(note: EpisodeNote, instruction: str, success: bool | None) -> dict[str, str]:
+    """`task`, `category` and `kind` of an episode: the sidecar's, or what can be told without it.
+
+    Without task names an episode did what its sentence says, or not.
+    """
+    return {
+        "task": note.task or (instruction.lower().rstrip(" .") if success else ""),
+        "category": note.category or verb_category(instruction),
+        "kind": note.kind or (EXPERT if success else ""),
+    }

@@ -281,6 +281,35 @@ def test_label_that_is_none(write: Write) -> None:
     assert "column success: 'maybe' is no label" in reader.problems[0].what
 
 
+def test_some_episodes(write: Write) -> None:
+    folder = write(lengths=(12, 7, 9, 8))
+    for text, numbers in {
+        "1:3": [1, 2],
+        ":2": [0, 1],
+        "3:": [3],
+        "9:": [],
+        "": [0, 1, 2, 3],
+    }.items():
+        found = list(LerobotReader(folder, episodes=text).numbered())
+        assert [number for number, _ in found] == numbers
+        assert [len(r.stamps_ns) for _, r in found] == [(12, 7, 9, 8)[n] for n in numbers]
+    assert [len(r.stamps_ns) for r in open_reader(f"lerobot:{folder}?episodes=2:3")] == [9]
+    for text in ("2", "a:b", "1:2:3", "-1:2"):
+        with pytest.raises(ConfigError, match=f"episodes={text}: must be FIRST:END"):
+            LerobotReader(folder, episodes=text)
+
+
+def test_label_that_a_detector_does_not_know(write: Write) -> None:
+    columns = {
+        "success": [None, True, False],
+        "ifailsense/verdict": ["UNKNOWN", "SUCCESS", "FAILURE"],
+    }
+    rows = {"next.success": lambda episode, step: False}
+    folder = write(episode_columns=columns, columns=rows)
+    assert [r.success for r in LerobotReader(folder)] == [None, True, False]
+    assert [r.success for r in LerobotReader(folder, label="success")] == [True, True, False]
+
+
 def test_droid(write: Write) -> None:
     """The columns of LeRobot's own port of DROID; its `task_category` holds the building."""
     columns = {

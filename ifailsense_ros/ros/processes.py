@@ -1,4 +1,4 @@
-"""Child processes of the demo: started together, watched, and always ended."""
+"""Child processes of the demo and of replays: started together, watched, and always ended."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
+_ROOT = Path(__file__).resolve().parents[2]
 _INTERRUPT_S = 10.0
 _TERMINATE_S = 3.0
 
@@ -147,6 +148,21 @@ class Processes:
         with contextlib.suppress(ValueError):  # closed by stop()
             for text in process.stdout:
                 self.lines.put(Line(name, text.rstrip("\n")))
+
+
+def ros_environment(domain_id: int) -> dict[str, str]:
+    """Of the children: a ROS domain of their own on this machine only."""
+    variables = dict(os.environ)
+    variables["ROS_DOMAIN_ID"] = str(domain_id)
+    variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    # Idle threads of a small model must not burn the cores that the cameras need.
+    variables["OMP_WAIT_POLICY"] = "PASSIVE"
+    if (_ROOT / "package.xml").is_file():
+        # In a checkout its code runs, and not an older installed copy.
+        variables["PYTHONPATH"] = os.pathsep.join(
+            [str(_ROOT), *filter(None, [variables.get("PYTHONPATH")])]
+        )
+    return variables
 
 
 def _ends(process: subprocess.Popen[str], number: signal.Signals, patience: float) -> bool:
