@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _label(args: argparse.Namespace, source: LerobotSource, folder: Path) -> int:
     from ifailsense_ros.data.readers.lerobot_meta import read_info
+    from ifailsense_ros.evaluate.baselines.names import workers_within_budget
     from ifailsense_ros.evaluate.label import label
     from ifailsense_ros.evaluate.verdict_sidecar import SIDECAR
 
@@ -76,7 +77,7 @@ def _label(args: argparse.Namespace, source: LerobotSource, folder: Path) -> int
         load,
         settings,
         montages=not args.no_montages,
-        workers=args.workers,
+        workers=workers_within_budget([args.detector], args.workers, args.ray),
         ray=args.ray,
         threads=args.threads,
         gpus=args.gpus,
@@ -96,7 +97,7 @@ def _detector(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """What makes the detector in each worker, and JSON values that say which it is."""
     from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
     from ifailsense_ros.evaluate.baselines.load import open_detector
-    from ifailsense_ros.evaluate.baselines.names import is_baseline
+    from ifailsense_ros.evaluate.baselines.names import is_baseline, name_for_verdicts
     from ifailsense_ros.model.handle import is_factory
 
     asked = {
@@ -105,7 +106,7 @@ def _detector(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         "max_false_alarms": args.max_false_alarms,
         "guard": not args.no_guard,
     }
-    settings: dict[str, Any] = {"detector": args.detector, **asked}
+    settings: dict[str, Any] = {"detector": name_for_verdicts(args.detector), **asked}
     if not (is_factory(args.detector) or is_baseline(args.detector)):
         checkpoint = CheckpointConfig.from_json(resolve_checkpoint(args.detector))
         settings["model_id"] = checkpoint.model_id

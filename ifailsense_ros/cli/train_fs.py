@@ -11,7 +11,6 @@ is given again.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ifailsense_ros.train.own_data import Given
     from ifailsense_ros.train.provenance import command_of
 
-    torch.set_num_threads(args.threads)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     checkpoint = find_checkpoint(args.checkpoint)
     device = compute.set_up(args.precision, folder=args.out).device
     montage = CheckpointConfig.from_json(checkpoint).montage
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lr", type=float, help="default 2e-4, --fresh 5e-4")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, help="default: as many as PyTorch takes")
     return parser
 
 

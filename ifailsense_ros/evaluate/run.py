@@ -24,6 +24,7 @@ from ifailsense_ros.data.failure_classes import FAILURE_CLASSES
 from ifailsense_ros.data.records import EXPERT, Problem
 from ifailsense_ros.data.rosbag import BagTopics
 from ifailsense_ros.evaluate.asked import AskedSet
+from ifailsense_ros.evaluate.baselines.names import workers_within_budget
 from ifailsense_ros.evaluate.cases import PAIRS, Job, jobs_of
 from ifailsense_ros.evaluate.judge import judge_job
 from ifailsense_ros.evaluate.labels import Key, LabelBook
@@ -156,6 +157,7 @@ def evaluate(
         _note_openings(opened, jobs, detectors, command)
     if workers is None and ray is None:
         workers = 0 if len(jobs) <= FEW_JOBS else _one_on_a_gpu(which)
+    workers = workers_within_budget(which.specs, workers, ray)
     del detectors
     if workers != 0:
         load_detectors.cache_clear()  # the workers have their own

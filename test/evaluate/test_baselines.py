@@ -26,7 +26,9 @@ from ifailsense_ros.evaluate.baselines.names import (
     KINDS,
     PREFIX,
     is_baseline,
+    name_for_verdicts,
     parse_name,
+    workers_within_budget,
 )
 from ifailsense_ros.evaluate.predictions import read_predictions
 from ifailsense_ros.model.handle import DetectorSpec, InProcessDetector, Ready, make_detector
@@ -91,6 +93,24 @@ def test_names_are_read_without_torch():
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'openai')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_what_a_verdict_depends_on_is_in_its_name():
+    spec = "baseline:openai:m,budget=5,pov=1,ledger=/a/b,retries=0,detail=low,timeout=3"
+    assert name_for_verdicts(spec) == "baseline:openai:m,pov=1,detail=low"
+    assert name_for_verdicts("baseline:openai:m") == "baseline:openai:m"
+    assert name_for_verdicts("/a,budget=3") == "/a,budget=3"
+
+
+def test_a_budget_is_not_one_for_each_worker():
+    with_budget, with_ledger = "baseline:openai:m", "baseline:openai:m,ledger=/tmp/l"
+    for workers in (None, 0, 1, 4):
+        assert workers_within_budget(["sim-tiny", with_ledger], workers) == workers
+    assert [workers_within_budget([with_budget], n) for n in (None, 0, 1)] == [1, 0, 1]
+    assert workers_within_budget([with_ledger], 4, "auto") == 4
+    for workers, ray in ((2, None), (None, "auto"), (1, "auto")):
+        with pytest.raises(ConfigError, match="budget of its own"):
+            workers_within_budget(["sim-tiny", with_budget], workers, ray)
 
 
 # --- questions and answers ------------------------------------------------------------------------

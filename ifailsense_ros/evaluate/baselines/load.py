@@ -29,16 +29,15 @@ def open_detector(spec: str, device: str = "auto", **settings: Any) -> Detector:
         return load_baseline(spec, device, **settings)
     if is_factory(spec):
         # A detector of one's own need not know the rest, unless something is asked of it.
-        asked = {key: value for key, value in settings.items() if key in _PROMISES and value}
-        if settings.get("guard") is False:
-            asked["guard"] = False
+        asked = {k: v for k, v in settings.items() if k != "num_threads" and v != _UNASKED.get(k)}
         return make_detector(spec, {"device": device, "shuffle_seed": None, **asked})
     from ifailsense_ros.model.detector import load_detector
 
     return load_detector(spec, device=device, **settings)
 
 
-_PROMISES = ("max_missed_failures", "max_false_alarms")
+_UNASKED = {"guard": True, "short_circuit": True, "acceleration": "none", "quantisation": "none"}
+"""Defaults of `load_detector`; those of the others are None."""
 
 
 def load_baseline(
@@ -51,6 +50,7 @@ def load_baseline(
     guard: bool = True,
     short_circuit: bool = True,
     acceleration: str = "none",
+    quantisation: str = "none",
 ) -> Detector:
     """Load a baseline; also the factory by which a node does it.
 
@@ -62,6 +62,7 @@ def load_baseline(
         max_missed_failures, max_false_alarms: None; a baseline has no calibration.
         guard, short_circuit: for the sake of `load_detector`'s callers; a baseline has neither.
         acceleration: of `lora-only` and `vlm-only`, see `load_detector`.
+        quantisation: "none"; baselines are not quantised.
 
     Raises:
         ConfigError: a name, option or setting that does not exist here, no key for the endpoint.
@@ -78,6 +79,8 @@ def load_baseline(
         raise ConfigError(f"{spec}: has no trained weights of ours to shuffle; leave the seed out")
     if acceleration != "none" and not of_ours:
         raise ConfigError(f"{spec}: acceleration is for checkpoints of ours; leave it out")
+    if quantisation != "none":
+        raise ConfigError(f"{spec}: a baseline cannot be quantised; leave quantisation out")
     if name.kind.startswith("always-"):
         from ifailsense_ros.evaluate.baselines.constant import ConstantDetector
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,3 +166,44 @@ def parse_name(spec: str) -> BaselineName:
             raise ConfigError(f"detector {spec!r}: {key} is {text!r}, must be {kind.options[key]}")
         options[key] = value
     return BaselineName(name, what, options)
+
+
+_NO_VERDICT_DEPENDS_ON = ("budget", "ledger", "timeout", "retries")
+
+
+def name_for_verdicts(spec: str) -> str:
+    """A detector's name without the options that no verdict depends on: with a larger budget what
+    was begun goes on. Raises ConfigError as `parse_name`.
+    """
+    if not is_baseline(spec):
+        return spec
+    parse_name(spec)
+    options = "|".join(_NO_VERDICT_DEPENDS_ON)
+    return re.sub(rf"(,({options})=[^,]*)(?=(,[a-z_]+=[^,]*)*$)", "", spec)
+
+
+def workers_within_budget(
+    specs: Iterable[str], workers: int | None, ray: str | None = None
+) -> int | None:
+    """Number of worker processes, so that a budget is not one for each of them.
+
+    Args:
+        specs: names of detectors.
+        workers: that were asked for; 0: none, None: as many as there are cores.
+        ray: address of a cluster.
+
+    Raises:
+        ConfigError: several were asked for, of a detector with a budget and no ledger.
+    """
+    for spec in filter(is_baseline, specs):
+        options = parse_name(spec).options
+        if "budget" not in options or options["ledger"] is not None:
+            continue
+        if ray is None and workers is None:
+            workers = 1
+        if ray is not None or workers > 1:
+            raise ConfigError(
+                f"detector {spec!r}: each worker would have a budget of its own; let them share "
+                "one with ,ledger=FILE or have one worker"
+            )
+    return workers
