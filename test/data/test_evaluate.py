@@ -322,11 +322,13 @@ def test_broken_pictures_are_passed_over_as_the_live_node_does(
     assert len(ours) == (0 if len(broken) == 18 else 1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [12, 24, 61])
 def test_broken_candidates_of_a_long_episode_are_passed_over_too(
     bag_maker: Callable, seed: int
 ) -> None:
-    """Of more pairs than are kept, which ones stay depends on the broken ones among them."""
+    """Of more pairs than are kept, which ones stay depends on the broken ones among them: with these
+    seeds another one would be a keyframe if they were only missed at the end.
+    """
     rng = np.random.default_rng(seed)
     with bag_maker() as bag:
         bag.episode(99.9, 1, uuid.UUID(int=1), "lift it")
@@ -336,7 +338,7 @@ def test_broken_candidates_of_a_long_episode_are_passed_over_too(
             for pov, topic in enumerate(("/exo/image", "/gripper/image")):
                 rgb = np.full((8, 8, 3), (step, pov, 7), np.uint8)
                 data = cv2.imencode(".png", rgb[..., ::-1])[1].reshape(-1)
-                if rng.random() < 0.15:
+                if rng.random() < 0.05:
                     data = data[: len(data) // 2]
                 bag.message(
                     topic,
