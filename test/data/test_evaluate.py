@@ -326,8 +326,8 @@ def test_broken_pictures_are_passed_over_as_the_live_node_does(
 def test_broken_candidates_of_a_long_episode_are_passed_over_too(
     bag_maker: Callable, seed: int
 ) -> None:
-    """Of more pairs than are kept, which ones stay depends on the broken ones among them: with these
-    seeds another one would be a keyframe if they were only missed at the end.
+    """Of more pairs than are kept, which ones stay depends on the broken ones among them: with
+    these seeds another one would be a keyframe if they were only missed at the end.
     """
     rng = np.random.default_rng(seed)
     with bag_maker() as bag:
