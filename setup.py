@@ -48,6 +48,7 @@ EXTRAS = {
     "train": [
         "accelerate>=1.3",
         "jinja2>=3.1",  # comes with torch; the report's page is a template
+        "markupsafe>=2.1",  # comes with jinja2
         "matplotlib>=3.7",
         "tqdm>=4.60",
         "pyarrow>=15",

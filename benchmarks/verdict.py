@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--warm-ups", type=int, default=1, help="verdicts before; 0 is fair where one takes seconds"
     )
     parser.add_argument("--new-tokens", type=int, default=5, help="that (a) generates")
+    parser.add_argument(
+        "--merged", action="store_true", help="(a) and (b) with the adapter merged beforehand"
+    )
     parser.add_argument("--acceleration", default=None, help="of (c); default: graphs on CUDA")
     parser.add_argument("--out", type=Path, default=Path("out/verdict"), help="raw figures")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = {way: _in_own_process(args, way) for way in WAYS if way in args.ways}
         args.out.mkdir(parents=True, exist_ok=True)
         kind = args.device.partition(":")[0]
-        file = args.out / f"{size}-{kind}-{args.dtype}.json"
+        file = args.out / f"{size}-{kind}-{args.dtype}{'-merged' if args.merged else ''}.json"
         file.write_text(json.dumps(found, indent=2) + "\n")
         print(f"\n{size}, {args.device}, {args.dtype}, {args.threads} thread(s): {file}\n")
         print(table(found))
@@ -97,6 +101,7 @@ def _in_own_process(args: argparse.Namespace, way: str) -> dict[str, Any]:
     names = ("size", "device", "dtype", "threads", "repeats", "warm_ups", "new_tokens")
     for name in (*names, "acceleration"):
         command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    command += ["--merged"] if args.merged else []
     print(f"{args.size} ({way}) ...", file=sys.stderr, flush=True)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -137,7 +142,7 @@ def _theirs(args: argparse.Namespace) -> dict[str, Any]:
     width = model.config.get_text_config().hidden_size
     blocks = models.blocks_of(args.size, width, DISAGREE).to(args.device)
     way = Unmerged(
-        models.with_adapter(model, args.size).to(args.device),
+        (model if args.merged else models.with_adapter(model, args.size)).to(args.device),
         processor,
         config,
         blocks,
@@ -152,12 +157,13 @@ def _theirs(args: argparse.Namespace) -> dict[str, Any]:
         steps.append(list(way.steps))
 
     row = _timed(one, args)
+    adapter = ", adapter merged" if args.merged else ""
     if args.child == "b":
-        return {"rows": {"(b) authors' manner, float32": row}, "peak_mb": _peak_mb(args)}
+        return {"rows": {f"(b) authors' manner, float32{adapter}": row}, "peak_mb": _peak_mb(args)}
     timed = steps[args.warm_ups :]
     dropped = statistics.median(s[-1] - s[1] for s in timed) if args.new_tokens > 2 else 0.0
     more = {"(a) if it generated two tokens": {"seconds": row["p50"] - dropped}}
-    name = f"(a) straightforward, {args.dtype}, generate({args.new_tokens})"
+    name = f"(a) straightforward, {args.dtype}, generate({args.new_tokens}){adapter}"
     more = {} if args.device.startswith("cuda") else more
     return {"rows": {name: row}, "more": more, "peak_mb": _peak_mb(args)}
 
@@ -176,7 +182,8 @@ def _ours(args: argparse.Namespace) -> dict[str, Any]:
     size = models.SIZES[args.size]
     config = models.settings_of(args.size, size.last)
     # An adapter that is merged leaves nothing behind: the same shapes as without one.
-    loaded = models.loaded(model, processor, config, models.blocks_of(args.size, width, DISAGREE))
+    blocks = models.blocks_of(args.size, width, DISAGREE).to(args.device)
+    loaded = models.loaded(model, processor, config, blocks)
     loaded.model.to(args.device)
     episodes = [models.episode_of(config, seed) for seed in range(args.repeats + 1)]
     rows, more = {}, {}
@@ -186,12 +193,11 @@ def _ours(args: argparse.Namespace) -> dict[str, Any]:
         (f"(c) ours, deepest hook {size.below[-1]}: resumed", size.below, DISAGREE),
     ):
         config = models.settings_of(args.size, layers)
-        blocks = models.blocks_of(args.size, width, biases).to(args.device)
-        detector = FailSenseDetector(
-            models.with_settings(loaded, config, blocks), acceleration=args.acceleration
-        )
-        rows[name] = _timed(lambda i, d=detector: d.judge(episodes[i]), args)
-        stopped = detector.judge(episodes[0]).votes[-1].value.name == "NOT_RUN"
+        models.set_biases(blocks, biases)
+        detector = FailSenseDetector(replace(loaded, config=config), acceleration=args.acceleration)
+        said: list[Any] = []
+        rows[name] = _timed(lambda i, d=detector, s=said: s.append(d.judge(episodes[i])), args)
+        stopped = said[-1].votes[-1].value.name == "NOT_RUN"
         if stopped != ("stopped" in name):
             raise SystemExit(f"{name}: the FS blocks did not vote as they were built to")
         if args.device.startswith("cuda") and layers == size.last:

@@ -7,7 +7,6 @@ each tensor begins at another place of the block, so that no two layers are alik
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import uuid
 import zlib
@@ -165,10 +164,15 @@ def blocks_of(size: str, width: int, biases: tuple[float, float, float]) -> FSBl
     for name, parameter in blocks.named_parameters():
         if parameter.ndim > 1:
             fill_one(name, parameter, 1 / math.sqrt(parameter.shape[-1]))
-    with torch.no_grad():
-        for block, bias in zip(blocks, biases, strict=True):
-            block.classifier[5].bias.fill_(bias)
+    set_biases(blocks, biases)
     return blocks.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def set_biases(blocks: FSBlocks, biases: tuple[float, float, float]) -> None:
+    """Which way each block's votes fall."""
+    for block, bias in zip(blocks, biases, strict=True):
+        block.classifier[5].bias.fill_(bias)
 
 
 def settings_of(size: str, layers: tuple[int, ...], rule: str = "two_of_three") -> CheckpointConfig:
@@ -204,13 +208,6 @@ def loaded(
     """As `load_checkpoint` leaves it; an adapter must be merged by now."""
     use_fused_attention(model.model.language_model)
     return LoadedCheckpoint(config, model.eval(), processor, blocks)
-
-
-def with_settings(
-    loaded: LoadedCheckpoint, config: CheckpointConfig, blocks: FSBlocks
-) -> LoadedCheckpoint:
-    """The same VLM with other settings and FS blocks."""
-    return dataclasses.replace(loaded, config=config, fs_blocks=blocks)
 
 
 def episode_of(config: CheckpointConfig, seed: int, instruction: str = INSTRUCTION) -> Episode:

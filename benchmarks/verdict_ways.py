@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PaliGemmaProcessor
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
@@ -20,6 +19,7 @@ from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.core.prompt import build_prompt
 from ifailsense_ros.model.fs_block import FSBlocks
+from ifailsense_ros.model.vlm import base_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +35,12 @@ class Unmerged:
     """Ways (a) and (b): the base with its adapter beside it.
 
     Attributes:
-        model: base and adapter.
+        model: base and adapter; or the base alone, for what the adapter costs.
         new_tokens: that (a) lets the VLM say.
         steps: process time after each token of the last `generate`, seconds since it began.
     """
 
-    model: PeftModel
+    model: PeftModel | PaliGemmaForConditionalGeneration
     processor: PaliGemmaProcessor
     config: CheckpointConfig
     blocks: FSBlocks
@@ -88,7 +88,7 @@ class Unmerged:
         return {k: v.to(device) for k, v in batch.items()}
 
     def _hooked(self, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        layers = self.model.get_base_model().model.language_model.layers
+        layers = base_of(self.model).model.language_model.layers
         seen: dict[int, torch.Tensor] = {}
         handles = [
             layers[i].register_forward_hook(
@@ -114,8 +114,3 @@ class _Clock(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores, **kwargs) -> torch.Tensor:
         self._steps.append(time.process_time() - self._began)
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-def percentile(seconds: list[float], share: float) -> float:
-    """Of a list of times."""
-    return float(np.percentile(seconds, share))

@@ -63,14 +63,16 @@ PIP_NAME = {
     "huggingface_hub": "huggingface-hub",
     "yaml": "pyyaml",
 }
-EXTRA_OF = {
-    "data": "train",
-    "evaluate": "train",
-    "experiments": "train",
-    "sim": "sim",
-    "train": "train",
+EXTRAS_OF = {
+    "cli": ("train",),
+    "data": ("train", "readers"),
+    "evaluate": ("train", "openai", "ray"),
+    "experiments": ("train",),
+    "model": ("quantise",),
+    "sim": ("sim",),
+    "train": ("train",),
 }
-"""Packages of ours that may import what only an extra installs."""
+"""Packages of ours that may import what only extras install."""
 
 
 def _third_party(folder: Path) -> dict[str, set[str]]:
@@ -198,7 +200,7 @@ def test_package_xml_names_what_is_imported() -> None:
     optional = set().union(*(_names(extra) for extra in _setup_constants()[1].values()))
     missing = set()
     for name, layers in imported.items():
-        if name in NOT_IN_ROSDEP or (name in optional and layers <= set(EXTRA_OF)):
+        if name in NOT_IN_ROSDEP or (name in optional and layers <= set(EXTRAS_OF)):
             continue
         key = name if _is_ros_package(name) else ROSDEP_KEY.get(name, f"{name} (no key known)")
         if key not in declared:
@@ -214,7 +216,7 @@ def test_setup_py_names_what_is_imported() -> None:
         if _is_ros_package(name):
             continue
         for layer in layers:
-            extra = _names(extras.get(EXTRA_OF.get(layer, ""), []))
+            extra = _names([r for e in EXTRAS_OF.get(layer, ()) for r in extras[e]])
             if PIP_NAME.get(name, name) not in required | extra:
                 missing.add(f"{name}, imported by {layer}")
     assert missing == set()

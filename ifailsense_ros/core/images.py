@@ -113,6 +113,24 @@ def decode_image(
     Raises:
         ImageError: depth, unknown encoding, sizes that do not fit together, truncated data.
     """
+    what, layout, pixels = _pixels(height, width, encoding, is_bigendian, step, data)
+    try:
+        return layout.to_rgb(pixels)
+    except cv2.error as error:
+        raise ImageError(f"{what}: cannot be converted: {text_of(error)}") from error
+
+
+def check_image(
+    height: int, width: int, encoding: str, is_bigendian: int, step: int, data: Any
+) -> None:
+    """What `decode_image` finds wrong without looking at the pixels; raises as it does."""
+    _pixels(height, width, encoding, is_bigendian, step, data)
+
+
+def _pixels(
+    height: int, width: int, encoding: str, is_bigendian: int, step: int, data: Any
+) -> tuple[str, _Encoding, np.ndarray]:
+    """Name for errors, layout, and the pixels as they lie in memory."""
     name = str(encoding).strip().lower()
     layout = _ENCODINGS.get(name)
     if layout is None:
@@ -147,11 +165,7 @@ def decode_image(
     if item == 2:
         order = ">u2" if is_bigendian else "<u2"
         pixels = np.ascontiguousarray(pixels).view(order)
-    pixels = pixels.reshape(height, width, layout.channels)
-    try:
-        return layout.to_rgb(pixels)
-    except cv2.error as error:
-        raise ImageError(f"{what}: cannot be converted: {text_of(error)}") from error
+    return what, layout, pixels.reshape(height, width, layout.channels)
 
 
 def decode_compressed(format: str, data: Any) -> np.ndarray:
@@ -169,6 +183,26 @@ def decode_compressed(format: str, data: Any) -> np.ndarray:
         ImageError: depth (`compressedDepth`, or 16UC1/32FC1 in a PNG), neither JPEG nor PNG,
             truncated or corrupt data, or data that claim an absurd size.
     """
+    what, transport, raw = _complete(format, data)
+    try:
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ImageError(f"{what}: cannot be decoded: {text_of(error)}") from error
+    if image is None:
+        raise ImageError(f"{what}: corrupt ({raw.size} bytes): check the camera or the transport")
+    if "compressed rgb" in transport:
+        # Written without the change to OpenCV's channel order, so the array is RGB as it stands.
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_compressed(format: str, data: Any) -> None:
+    """What `decode_compressed` finds wrong without decoding; raises as it does."""
+    _complete(format, data)
+
+
+def _complete(format: str, data: Any) -> tuple[str, str, np.ndarray]:
+    """Name for errors, transport of `format`, and the bytes of a whole JPEG or PNG."""
     what = f"compressed image of format {format!r}"
     original, _, transport = str(format).lower().partition(";")
     if "compresseddepth" in str(format).lower() or original.strip() in _DEPTH:
@@ -190,16 +224,7 @@ def decode_compressed(format: str, data: Any) -> np.ndarray:
         raise ImageError(f"{what}: truncated after {raw.size} bytes: check the transport")
     if reason := why_not_decodable(raw.data):
         raise ImageError(f"{what}: {reason}: check the camera or the transport")
-    try:
-        image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ImageError(f"{what}: cannot be decoded: {text_of(error)}") from error
-    if image is None:
-        raise ImageError(f"{what}: corrupt ({raw.size} bytes): check the camera or the transport")
-    if "compressed rgb" in transport:
-        # Written without the change to OpenCV's channel order, so the array is RGB as it stands.
-        return image
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return what, transport, raw
 
 
 def _as_bytes(data: Any, what: str) -> np.ndarray:

@@ -28,7 +28,6 @@ from ifailsense_ros.data.expert_rows import (
 )
 from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
-from ifailsense_ros.data.scene_questions import Asked, SceneQuestions, read_questions
 from ifailsense_ros.data.sinks import Shape
 from ifailsense_ros.data.smf import Phrasings, Sample, category_table, fixed_pairs
 
@@ -102,7 +101,6 @@ class ExpertSet:
         categories: category -> tasks.
         hash: the `training_data_hash` of a checkpoint: sha256 of the manifest, or over the shards.
         shape: T and N of every episode, and the side of the pictures in pixels.
-        scene_questions: of every episode, with their answers; empty where none were written.
 
     Raises:
         DataError: neither, no such split, no expert in it, a file that is not the one the data set
@@ -125,8 +123,6 @@ class ExpertSet:
         self._first: list[int] = []
         found: list[Found] = []
         shape: Shape | None = None
-        self.scene_questions: list[Asked] = []
-        self._questions: dict[Path, SceneQuestions] = {}
         strings: dict[str, str] = {}  # task names, once each: they repeat in every episode
         for part in parts:
             shape = self._take(part, found, shape, lambda text: strings.setdefault(text, text))
@@ -175,10 +171,6 @@ class ExpertSet:
         wanted = [n for n, row in enumerate(rows) if row.kind in self.kinds and n in said]
         if not wanted:
             return shape
-        folder = part.shard.parent
-        if folder not in self._questions:
-            self._questions[folder] = read_questions(folder)
-        questions = self._questions[folder]
         self.shards.append(part.shard)
         self._numbers.append(wanted)
         self._first.append(len(found))
@@ -187,7 +179,6 @@ class ExpertSet:
         self.shard_hashes.append(named)
         for n in wanted:
             found.append(found_in(rows[n], said[n], known))
-            self.scene_questions.append(questions.of(rows[n]))
             here = Shape(len(rows[n].stamps_ns), povs[n], 0)
             shape = shape or here
             if here != shape:

@@ -4,8 +4,10 @@ A node must decode every candidate for a keyframe as it comes: it cannot keep th
 whole episode. A bag can be asked again, so here only the keyframes themselves are decoded, a tenth
 of the pictures or less, and the tracker works with placeholders.
 
-The keyframes are the live node's wherever these can be decoded. Where one cannot, the bag is to be
-replayed again with `decode_all`: broken pictures are passed over while the tracker collects.
+A picture that is plainly broken (truncated, of an unknown encoding, ...) is passed over at once, as
+by the node. Where a keyframe turns out to be broken otherwise, the bag is to be replayed again with
+`decode_all`. So the keyframes are the node's, but for one case: in an episode of more pairs than
+the tracker keeps, beside such a picture that was only a candidate, it may be a neighbour.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class LatePictures:
     def decoder(self, pair: Pair) -> Decode:
         """Views of a pair of `ImageRecorded`, or placeholders for them."""
         if not self._decode_all and max(m.num_bytes for m in pair.messages) < LARGE:
-            return lambda: [_Later(pair, row) for row in self._rows]
+            return lambda: [self._later(pair, row) for row in self._rows]
         return lambda: [self.view(pair, row) for row in self._rows]
 
     def shrink(self, view: np.ndarray | _Later) -> np.ndarray | _Later:
@@ -55,6 +57,13 @@ class LatePictures:
             return pair.messages[row].decode()
         except ImageError as error:
             raise ImageError(f"camera {self._cameras[row]}: {error}") from error
+
+    def _later(self, pair: Pair, row: int) -> _Later:
+        try:
+            pair.messages[row].check()
+        except ImageError as error:
+            raise ImageError(f"camera {self._cameras[row]}: {error}") from error
+        return _Later(pair, row)
 
     def filled(self, episode: Episode) -> Episode:
         """The episode with all its pictures; the same object where it had them already.

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ifailsense_ros.core.errors import BagError, ImageError, text_of
-from ifailsense_ros.core.images import decode_compressed, decode_image
+from ifailsense_ros.core.errors import BagError, text_of
+from ifailsense_ros.data.bag_pictures import BagPicture, cdr_header
 from ifailsense_ros.data.ros_messages import message_typestore
 
 EPISODE_EVENT_TYPE = "ifailsense_ros/msg/EpisodeEvent"
@@ -64,6 +64,7 @@ class ImageRecorded:
         stamp_ns: header stamp, nanoseconds.
         frame_id: of the header.
         decode: gives uint8 RGB (H, W, 3); raises ImageError.
+        check: raises what `decode` would for most faults, and costs next to nothing.
         num_bytes: that `decode` keeps in memory.
     """
 
@@ -72,6 +73,7 @@ class ImageRecorded:
     stamp_ns: int
     frame_id: str
     decode: Callable[[], np.ndarray]
+    check: Callable[[], None] = lambda: None
     num_bytes: int = 0
 
 
@@ -285,44 +287,17 @@ def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str:
 
 def _image_event(bag: Bag, raw: RawMessage, pov: int) -> ImageRecorded:
     """Only the header is read: most pictures of a bag are never looked at."""
-
-    def decode() -> np.ndarray:
-        try:
-            message = bag.deserialize(raw)
-        except BagError as error:
-            raise ImageError(str(error)) from error
-        if raw.msgtype == COMPRESSED_TYPE:
-            return decode_compressed(message.format, message.data)
-        return decode_image(
-            message.height,
-            message.width,
-            message.encoding,
-            message.is_bigendian,
-            message.step,
-            message.data,
-        )
-
     try:
-        stamp_ns, frame_id = _cdr_header(raw.data)
+        stamp_ns, frame_id = cdr_header(raw.data)
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise BagError(
             f"{bag.path}: a message on {raw.topic} is damaged ({text_of(error)}): record the bag "
             "again"
         ) from error
-    return ImageRecorded(raw.receive_ns, pov, stamp_ns, frame_id, decode, len(raw.data))
-
-
-_HEADERS = {0: struct.Struct(">iII"), 1: struct.Struct("<iII")}
-"""std_msgs/Header up to the length of `frame_id`, by the byte order that CDR's first bytes name."""
-
-
-def _cdr_header(data: bytes) -> tuple[int, str]:
-    """Stamp in nanoseconds and frame_id of a serialized message that begins with a Header."""
-    seconds, nanoseconds, length = _HEADERS[data[1] & 1].unpack_from(data, 4)
-    end = 16 + length
-    if end > len(data):
-        raise struct.error("cut off in frame_id")
-    return seconds * 10**9 + nanoseconds, data[16 : max(16, end - 1)].decode()
+    picture, size = BagPicture(bag, raw), len(raw.data)
+    return ImageRecorded(
+        raw.receive_ns, pov, stamp_ns, frame_id, picture.decode, picture.check, size
+    )
 
 
 def _stamp_ns(header: Any) -> int:

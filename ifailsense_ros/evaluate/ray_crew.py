@@ -57,9 +57,9 @@ class RayActors:
                 _look_for(address)
                 self._ray.init(address=address, include_dashboard=False, logging_level="warning")
             except Exception as error:  # Ray raises many kinds for a cluster that is not there
+                what = "cannot be started here" if address == "local" else "no such cluster"
                 raise ConfigError(
-                    f"--ray {address}: no such cluster ({text_of(error)}): start it with `ray "
-                    "start --head`"
+                    f"--ray {address}: {what} ({text_of(error)}): see docs/scale.md"
                 ) from error
         self._options = {"num_cpus": threads, "num_gpus": gpus, "max_restarts": 0}
         self._actor = self._ray.remote(_Remote)

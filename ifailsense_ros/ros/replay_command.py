@@ -32,7 +32,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import Progress, track
 
 from ifailsense_ros.core.checkpoint import MontageSettings
 from ifailsense_ros.core.errors import BagError, ConfigError
@@ -178,8 +179,9 @@ def hear_live(
     environment = ros_environment(args.domain_id)
     with (
         Processes(logs, environment, Path.cwd()) as processes,
-        tqdm(total=expected, desc="live", unit="episode") as bar,
+        Progress(console=Console(stderr=True)) as progress,
     ):
+        bar = progress.add_task("live", total=expected)
         # Ended in the reverse order: the listener still hears what the monitor settles at its end.
         processes.start("listener", [*python, "ifailsense_ros.ros.listen", "--monitor", MONITOR])
         processes.start("monitor", monitor)
@@ -189,9 +191,8 @@ def hear_live(
         while time.monotonic() < (deadline if over is None else min(over, deadline)):
             processes.check()
             with contextlib.suppress(queue.Empty):
-                before = len(rows)
                 rows += _verdicts(processes, timeout=0.1)
-                bar.update(len(rows) - before)
+                progress.update(bar, completed=len(rows))
             if over is None and processes.ended("replayer"):
                 deadline = min(deadline, time.monotonic() + _PATIENCE_S)
                 # Verdicts that nobody expects shall be heard as well.
@@ -255,7 +256,7 @@ def _run(args: argparse.Namespace, topics: BagTopics, logs: Path) -> int:
     names = {i: path.name for path in args.bags for i in episode_ids(path, topics.episode)}
     offline = [
         offline_row(result.verdict)
-        for path in tqdm(args.bags, desc="offline", unit="bag")
+        for path in track(args.bags, "offline", console=Console(stderr=True))
         for result in judge_bag(path, detector, topics=topics)
     ]
     if not offline:

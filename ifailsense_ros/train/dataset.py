@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +14,6 @@ from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.experts import ExpertSet, episode_of, with_keyframes
 from ifailsense_ros.data.records import EXPERT
-from ifailsense_ros.data.scene_questions import Asked
 from ifailsense_ros.data.smf import ExpertEpisode, draw_negative_task
 from ifailsense_ros.train.features import cached_features
 from ifailsense_ros.train.recipes import Questions, Sampling
@@ -27,13 +25,11 @@ class Drawn:
 
     Attributes:
         index: row of the features.
-        scene: questions about its scene, and the answers.
     """
 
     index: int
     right: tuple[str, ...]
     wrong: tuple[str, ...]
-    scene: Asked = ()
 
 
 class TrainingSet(ExpertSet):
@@ -43,16 +39,6 @@ class TrainingSet(ExpertSet):
         super().__init__(folder, split, kinds)
         self._done = [e for e in self.experts if not e.unfinished]
         self._unfinished = [e for e in self.experts if e.unfinished]
-
-    @property
-    def scene_texts(self) -> list[str]:
-        """Every question about a scene, and every answer."""
-        return sorted({text for asked in self.scene_questions for pair in asked for text in pair})
-
-    @property
-    def questions_hash(self) -> str:
-        """sha256 of all questions about scenes and their answers."""
-        return hashlib.sha256(repr(self.scene_questions).encode()).hexdigest()
 
     def features(
         self,
@@ -108,8 +94,7 @@ class TrainingSet(ExpertSet):
         """`sampling.pictures` episodes with several sentences each.
 
         Experts come with `questions.right` and `questions.wrong` sentences, unfinished ones (a
-        share `sampling.unfinished` of the episodes) with `questions.unfinished` wrong ones, all of
-        them with `questions.scene` questions about the scene.
+        share `sampling.unfinished` of the episodes) with `questions.unfinished` wrong ones.
         """
         unfinished = rng.random(sampling.pictures) < sampling.unfinished
         count = int(unfinished.sum()) if self._unfinished else 0
@@ -126,18 +111,12 @@ class TrainingSet(ExpertSet):
                     expert.index,
                     tuple(texts[i] for i in order),
                     tuple(self.phrasings.draw(task, rng) for task in wrong),
-                    self._scene(expert, rng, questions.scene),
                 )
             )
         for episode in self._chosen(self._unfinished, rng, sampling, count):
             wrong_texts = (self._not_finished(episode, rng) for _ in range(questions.unfinished))
-            scene = self._scene(episode, rng, questions.scene)
-            drawn.append(Drawn(episode.index, (), tuple(wrong_texts), scene))
+            drawn.append(Drawn(episode.index, (), tuple(wrong_texts)))
         return drawn
-
-    def _scene(self, episode: ExpertEpisode, rng: np.random.Generator, count: int) -> Asked:
-        asked = self.scene_questions[episode.index]
-        return tuple(asked[i] for i in rng.permutation(len(asked))[:count]) if count else ()
 
     def _chosen(
         self,

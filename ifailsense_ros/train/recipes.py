@@ -43,14 +43,11 @@ class Questions:
         right: phrasings of what was done; the first is the caption as well.
         wrong: sentences of other tasks.
         unfinished: about an unfinished episode, all of them to be answered with no.
-        scene: beside those, about where things are at the start and at the end
-            (`data.scene_questions`); in stage 0 only.
     """
 
     right: int = 3
     wrong: int = 4
     unfinished: int = 3
-    scene: int = 0
 
 
 QUESTION = "<image> answer en did the robot {instruction}?"
@@ -233,17 +230,12 @@ class Recipe:
         wanted = any(s.sampling.unfinished for s in stages)
         return (EXPERT, UNFINISHED) if wanted else (EXPERT,)
 
-    @property
-    def asks_about_scenes(self) -> bool:
-        """Whether stage 0 has questions about scenes."""
-        return any(s.packed is not None and s.packed.scene for s in self.stage0)
-
 
 # Patterns on the language model: plain names would wrap the vision tower's projections as well.
 ALL_LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 QUERY_KEY_VALUE = LORA_TARGETS
 
-# Colours and verbs are learned first; left and right, and what arrived, take longest.
+# Colours and verbs are learned first; left and right, in two categories, take longest.
 LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
 ARRIVALS = {"rotating": 2.0, "pushing": 1.5, "placing": 2.5, "lighting": 1.5}
 # Much of what it learns from has nothing done in it: what was wanted must be seen to have come
@@ -253,17 +245,11 @@ UNFINISHED_SHARE = 0.5
 SIM_TINY_SMF = Recipe(
     name="sim-tiny-smf",
     stage0=(
-        # Where things are is asked from the first step on: a model that has learned to tell tasks
-        # by the arm's motion alone hardly learns to look at anything else.
-        Stage0(
-            Schedule(steps=1000, lr=1e-3, warmup=100, eval_every=100),
-            packed=Questions(right=3, wrong=3, scene=6),
-            templates=WORDINGS,
-        ),
+        Stage0(Schedule(steps=1200, lr=1e-3, warmup=100, eval_every=100), packed=Questions()),
         Stage0(
             Schedule(steps=400, lr=5e-4, warmup=30, eval_every=100, seed=43),
             Sampling(hard=0.8, category_weights=LEFT_RIGHT),
-            packed=Questions(scene=4),
+            packed=Questions(),
             templates=WORDINGS,
         ),
         Stage0(
@@ -315,27 +301,37 @@ SIM_TINY_SMF = Recipe(
 
 
 def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with unfinished episodes in all stages."""
+    """The recipe with unfinished episodes from the second phase of stage 0 on."""
 
     def taught(sampling: Sampling) -> Sampling:
-        weights = ARRIVALS if sampling.category_weights else {}
-        return replace(sampling, unfinished=UNFINISHED_SHARE, category_weights=weights)
+        return replace(sampling, unfinished=UNFINISHED_SHARE)
 
-    def even(questions: Questions | None) -> Questions | None:
-        # As many answers are yes as no: what is unfinished adds to the latter.
-        return questions and replace(questions, right=4, wrong=2, unfinished=2)
-
-    def changed(phase: Stage0) -> Stage0:
-        return replace(phase, sampling=taught(phase.sampling), packed=even(phase.packed))
-
+    first, _, third = recipe.stage0
+    # As many answers are yes as no: what is unfinished adds to the latter.
+    even = Questions(right=5, wrong=2, unfinished=3)
     return replace(
         recipe,
         name=name,
-        stage0=tuple(map(changed, recipe.stage0)),
+        stage0=(
+            first,
+            # Whether what was carried off really arrived takes longest to see.
+            *(
+                Stage0(
+                    Schedule(steps=steps, lr=5e-4, warmup=30, eval_every=100, seed=seed),
+                    Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
+                    packed=even,
+                    templates=WORDINGS,
+                )
+                for steps, seed in ((700, 43), (800, 45))
+            ),
+            replace(third, sampling=taught(third.sampling)),
+        ),
         stage1=replace(
             recipe.stage1,
             sampling=taught(recipe.stage1.sampling),
-            phases=tuple(replace(p, packed=even(p.packed)) for p in recipe.stage1.phases),
+            phases=tuple(
+                replace(p, packed=even if p.packed else None) for p in recipe.stage1.phases
+            ),
         ),
         stage2=replace(recipe.stage2, sampling=taught(recipe.stage2.sampling)),
     )

@@ -99,19 +99,12 @@ class Run:
                 f"{train}: recipe {recipe.name} learns from unfinished episodes as well, and there "
                 f"are none; add them (docs/datasets.md), or take recipe {recipe.name}-smf"
             )
-        self._asks_about_scenes = recipe.asks_about_scenes and base_run is None
-        if self._asks_about_scenes and not all(self.train_set.scene_questions):
-            raise DataError(
-                f"{train}: recipe {recipe.name} learns from questions about scenes as well, and "
-                "some episodes have none; write them with `ifailsense sim questions` for each store"
-            )
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
         self._command = command_of(command)
         common = {
             "geometry": asdict(recipe.geometry),
             "data": [self.train_set.hash, self.validation_set.hash],
             "shown": ablation.name,
-            "questions": self.train_set.questions_hash if self._asks_about_scenes else "",
             "prompt": recipe.prompt,
             "seed": recipe.seed,
             "intermediate_size": recipe.intermediate_size,
@@ -124,9 +117,7 @@ class Run:
         fixed = [*asked, stage0.CAPTION, self.ablation.text("")]
         # A question ends in "?", so its last word is another token than the instruction's.
         texts = self.train_set.phrasings.texts
-        scenes = self.train_set.scene_texts if self._asks_about_scenes else []
-        spoken = (f.replace("<image>", "") for f in fixed)
-        return [*texts, *(f"{t}?" for t in texts), *scenes, *spoken]
+        return [*texts, *(f"{t}?" for t in texts), *(f.replace("<image>", "") for f in fixed)]
 
     def go(self) -> dict:
         """Run all stages; returns their validation figures."""

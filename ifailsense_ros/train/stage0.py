@@ -1,4 +1,4 @@
-"""Stage 0: a small base VLM, from captions of what was done, and questions about it and the scene.
+"""Stage 0: a small base VLM, from captions of what was done and yes/no questions about it.
 
 Only for bases made here. A base from a hub has had its pre-training.
 """
@@ -24,9 +24,7 @@ from ifailsense_ros.train.packing import pack, packed_logits
 from ifailsense_ros.train.recipes import QUESTION, Stage0
 
 CAPTION = "<image> caption en"
-SCENE = "<image> answer en {question}"
 YES, NO = "yes", "no"
-_WEIGHTS = {"caption_loss": 1.0, "scene_loss": 2.0, "answer_loss": 2.0}
 
 
 def train_stage0(
@@ -51,25 +49,17 @@ def train_stage0(
 
     def packed(rng: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = train.draw_questions(rng, settings.sampling, settings.packed)
-        rows = [
-            [*_caption(d), *_about_scene(d), *_questions(d, ablation, settings.templates, rng)]
-            for d in drawn
-        ]
+        rows = [[*_caption(d), *_questions(d, ablation, settings.templates, rng)] for d in drawn]
         pictures = torch.from_numpy(features[[d.index for d in drawn]].astype(np.float32))
         with amp():
             logits, tokens, row, number = packed_logits(model, pack(processor, rows), pictures)
             losses = functional.cross_entropy(logits, tokens, reduction="none")
-        captions = torch.tensor([len(_caption(d)) for d in drawn])[row]
-        scenes = captions + torch.tensor([len(d.scene) for d in drawn])[row]
-        parts = {"caption_loss": number < captions, "answer_loss": number >= scenes}
-        if settings.packed.scene:
-            parts["scene_loss"] = (number >= captions) & (number < scenes)
-        means = {
-            # A step may see nothing but unfinished episodes, of which there is no caption.
-            name: losses[part.to(losses.device)].mean() if part.any() else losses.new_zeros(())
-            for name, part in parts.items()
-        }
-        return {"loss": sum(_WEIGHTS[name] * mean for name, mean in means.items()), **means}
+        captioned = torch.tensor([bool(_caption(d)) for d in drawn])
+        is_caption = (captioned[row] & (number == 0)).to(losses.device)
+        answer = losses[~is_caption].mean()
+        # A step may see nothing but unfinished episodes.
+        caption = losses[is_caption].mean() if is_caption.any() else torch.zeros_like(answer)
+        return {"loss": caption + 2 * answer, "caption_loss": caption, "answer_loss": answer}
 
     def plain(rng: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = train.draw(rng, settings.sampling)
@@ -102,10 +92,6 @@ def train_stage0(
 def _caption(drawn: Drawn) -> list[tuple[str, str]]:
     """What was done; of an episode in which nothing was, there is nothing to say."""
     return [(CAPTION, drawn.right[0])] if drawn.right else []
-
-
-def _about_scene(drawn: Drawn) -> list[tuple[str, str]]:
-    return [(SCENE.format(question=question), answer) for question, answer in drawn.scene]
 
 
 def _questions(

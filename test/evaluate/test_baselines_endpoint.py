@@ -281,6 +281,14 @@ def test_nothing_is_sent_before_an_episode_is_judged_or_by_another_detector(monk
     assert KEY not in caplog.text
 
 
+def test_a_password_in_the_url_is_not_told(monkeypatch, caplog):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://me:hush@127.0.0.1:9/v1")
+    detector = open_detector("baseline:openai:stub,retries=0,cell=32")
+    judgement = detector.judge(make_episode())
+    assert detector.model_id == "stub@127.0.0.1:9+question"
+    assert "hush" not in f"{judgement.detail} {caplog.text} {detector.config}"
+
+
 @pytest.mark.parametrize(
     ("environment", "text"),
     [({}, "OPENAI_API_KEY"), ({"OPENAI_BASE_URL": "localhost:8000"}, "must be a URL")],

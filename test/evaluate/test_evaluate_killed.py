@@ -41,6 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_same_results_whoever_is_killed(tmp_path: Path) -> None:
     never = tmp_path / "never"
     never.touch()

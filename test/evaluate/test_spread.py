@@ -280,6 +280,7 @@ def test_every_job_is_settled_once(data, count, size, deaths):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_ray_gives_the_same_bytes(tmp_path, jobs, marks, monkeypatch):
     pytest.importorskip("ray")
     root = Path(__file__).parents[2]

@@ -110,7 +110,8 @@ class EndpointDetector(AskingDetector):
         detail: str = "high",
         logprobs: bool = False,
     ) -> None:
-        host = urlsplit(str(client.base_url)).netloc
+        url = urlsplit(str(client.base_url))  # may hold a password, which is nobody's business
+        host = f"{url.hostname}:{url.port}" if url.port else str(url.hostname)
         template = fmt.template(montage)
         config = baseline_config(f"openai-{model}", montage, prompt=template, words=fmt.words)
         # Whatever may change a verdict is in the id; what it may cost is not.
@@ -195,7 +196,7 @@ class EndpointDetector(AskingDetector):
     def _probability(self, choice: Any, value: VoteValue) -> float:
         """Of success, against failure, where the answer's first word begins."""
         steps = choice.logprobs.content
-        step = next(s for s in steps if any(map(str.isalnum, s.token)))
+        step = next((s for s in steps if any(map(str.isalnum, s.token))), None)
         best = {VoteValue.SUCCESS: -math.inf, VoteValue.FAIL: -math.inf}
         best[value] = step.logprob
         for other in step.top_logprobs:

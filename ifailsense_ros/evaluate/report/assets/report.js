@@ -11,6 +11,9 @@
   const text = (card) =>
     [...card.querySelectorAll(".instruction, .truth, .more p")].map((p) => p.textContent).join(" ");
   const words = new Map(cards.map((card) => [card, text(card).toLowerCase()]));
+  // Out of the page until an episode is opened: a thousand tables of votes make every filter slow.
+  const votes = new Map(cards.map((card) => [card, card.querySelector(".more")]));
+  for (const more of votes.values()) more.remove();
   const button = (card) => card.querySelector(".opener");
   let visible = cards;
   let current = null; // the card that Tab leads to, and whose episode is open
@@ -49,8 +52,12 @@
     for (const name of ["truth", "outcome", "worth", "category", "kind"]) wanted[name] = value(name);
     visible = sorted(cards.filter((card) => fits(card, detector, wanted)), detector, value("order"));
     const kept = new Set(visible);
-    for (const card of cards) card.hidden = !kept.has(card);
-    list.append(...visible);
+    for (const card of [...list.children]) if (!kept.has(card)) card.remove();
+    let next = list.firstElementChild; // only what is not in its place is moved
+    for (const card of visible) {
+      if (card === next) next = next.nextElementSibling;
+      else list.insertBefore(card, next);
+    }
     form.elements.count.value = `${visible.length} of ${cards.length} episodes`;
     document.querySelector(".empty").hidden = visible.length > 0;
     if (!kept.has(current)) rove(visible[0] || null);
@@ -99,8 +106,7 @@
     rove(card);
     dialog.querySelector("h2").textContent = card.querySelector(".instruction").textContent;
     dialog.querySelector(".place").textContent = `${visible.indexOf(card) + 1} of ${visible.length}`;
-    const more = card.querySelector(".more").cloneNode(true);
-    more.open = true;
+    const more = votes.get(card).cloneNode(true);
     more.querySelector("summary").remove();
     const parts = [".shots", ".truth", ".verdicts"].map((part) =>
       card.querySelector(part).cloneNode(true)
@@ -146,9 +152,9 @@
   // A link to an episode opens it, also where a filter hides it.
   let from = null;
   function follow(hash) {
-    const card = /^#e\d+$/.test(hash) && document.getElementById(hash.slice(1));
+    const card = cards.find((one) => `#${one.id}` === hash);
     if (!card) return false;
-    if (card.hidden) {
+    if (!card.isConnected) {
       form.reset();
       apply();
     }
