@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from made_up import HOSTILE, found, record, unreadable
+from annotate_doubles import HOSTILE, found, record, unreadable
 
 from ifailsense_ros.annotate.episodes import Found
 from ifailsense_ros.annotate.server import AnnotationServer

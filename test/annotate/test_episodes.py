@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up import record
+from annotate_doubles import record
 from simulated_bags import write_sessions
 
 from ifailsense_ros.annotate.episodes import Episodes, Found, labelled

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_up import HOSTILE, found, record, unreadable
+from annotate_doubles import HOSTILE, found, record, unreadable
 
 from ifailsense_ros.annotate.episodes import Found
 from ifailsense_ros.annotate.pictures import picture_of

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from annotate_doubles import found
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import found
 
 from ifailsense_ros.annotate.session import WORDS, Session
 from ifailsense_ros.core.errors import ConfigError, DataError
@@ -160,7 +160,7 @@ def test_a_kill_in_mid_work_leaves_the_last_file_whole(tmp_path):
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from made_up import found
+from annotate_doubles import found
 from ifailsense_ros.annotate.session import Session
 session = Session(found(Path({str(tmp_path)!r}), 300), Path({str(tmp_path)!r}) / "labels.csv")
 for n in range(10**6):
