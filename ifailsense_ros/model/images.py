@@ -8,9 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import PaliGemmaProcessor, SiglipImageProcessor
+from transformers import PaliGemmaProcessor
 
 from ifailsense_ros.core.errors import CheckpointError
+from ifailsense_ros.model.quiet import quiet_transformers
+
+with quiet_transformers():  # it would say that it does without torchvision, as it is meant to
+    from transformers import SiglipImageProcessor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
