@@ -13,7 +13,7 @@ from ifailsense_ros.core.verdict import Judgement, Outcome
 from ifailsense_ros.evaluate.baselines.constant import ConstantDetector
 
 VICTIM, MARK = "TEST_VICTIM", "TEST_MARK"
-NEEDLE = "slider"
+NEEDLE = "drawer"
 """It happens at the first episode whose instruction says this."""
 
 

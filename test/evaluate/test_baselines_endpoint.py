@@ -230,7 +230,7 @@ def test_a_node_goes_on_with_unknown_when_the_budget_is_spent(monkeypatch, capsy
 
 @pytest.mark.parametrize("command", ["detect", "evaluate"])
 def test_a_command_ends_when_the_budget_is_spent(monkeypatch, capsys, tmp_path, command):
-    bags = [str(DEMO / name) for name in ("test-00-success", "test-00-semantic")]
+    bags = [str(DEMO / name) for name in ("test-00-success", "test-01-semantic")]
     options = [] if command == "detect" else ["--out", str(tmp_path / "results"), "--workers", "0"]
     with stub_endpoint(lambda *_: said("fail")) as stub:
         monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
