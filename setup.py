@@ -202,6 +202,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
         f"{NAME}.annotate": ["page/*"],
+        f"{NAME}.closed_loop": ["settings.yaml"],
         f"{NAME}.evaluate": ["report/assets/*"],
         f"{NAME}.model": ["checkpoints/**/*"],
         f"{NAME}.sim": ["assets/**/*"],

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "ifailsense_ros"
 EVERYTHING = frozenset(
     {
         *("core", "model", "data", "train", "evaluate", "annotate", "experiments", "sim", "ros"),
-        *("cli", "demo"),
+        *("closed_loop", "cli", "demo"),
     }
 )
 MAY_USE = {
@@ -32,6 +32,7 @@ MAY_USE = {
     "annotate": {"core", "model", "data", "evaluate", "annotate"},
     "experiments": {"core", "model", "data", "train", "evaluate", "experiments"},
     "sim": {"core", "data", "sim"},
+    "closed_loop": {"core", "model", "data", "evaluate", "sim", "closed_loop"},
     "ros": EVERYTHING - {"cli", "demo", "experiments", "annotate"},
     "cli": EVERYTHING,
     "demo": EVERYTHING - {"cli", "experiments", "annotate"},

@@ -65,6 +65,7 @@ PIP_NAME = {
 }
 EXTRAS_OF = {
     "cli": ("train",),
+    "closed_loop": ("train",),
     "data": ("train", "readers"),
     "evaluate": ("train", "openai", "ray"),
     "experiments": ("train",),

@@ -26,5 +26,8 @@ CONTROL_FAILURES = (
 SEMANTIC_FAILURES = (WRONG_TARGET_OBJECT,)
 """Right motion, wrong intention: reported apart from the control errors."""
 
+SEMANTIC_MISALIGNMENT = "semantic_misalignment"
+"""Another task of the category was carried out: no class of AHA's, whose data sets hold none."""
+
 FAILURE_CLASSES = CONTROL_FAILURES + SEMANTIC_FAILURES
 """All seven."""

@@ -18,7 +18,11 @@ from typing import Any
 import numpy as np
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
-from ifailsense_ros.data.failure_classes import FAILURE_CLASSES, WRONG_TARGET_OBJECT
+from ifailsense_ros.data.failure_classes import (
+    FAILURE_CLASSES,
+    SEMANTIC_MISALIGNMENT,
+    WRONG_TARGET_OBJECT,
+)
 from ifailsense_ros.data.rosbag import EPISODE_EVENT_TYPE, message_typestore
 
 from . import GENERATOR_VERSION
@@ -28,7 +32,7 @@ from .render import CAMERAS, JPEG_QUALITY, Camera, encode_jpeg
 from .robot import World
 from .rollout import SPLITS, Rollout, simulate
 
-SEMANTIC = "semantic_misalignment"
+SEMANTIC = SEMANTIC_MISALIGNMENT
 KINDS = ("success", SEMANTIC, *FAILURE_CLASSES)
 
 IMAGE_TOPICS = {"exo": "/exo/image/compressed", "wrist": "/gripper/image/compressed"}

@@ -9,7 +9,7 @@ blue and the pink block.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -20,7 +20,7 @@ from .layout import COLOURS
 from .look import DISTRACTOR_SHAPES, DISTRACTORS, Look
 from .mjcf import build_xml
 from .oracle import BlockState, WorldState, carried_blocks
-from .scene import Scene
+from .scene import HomePose, Scene
 
 TICK_S = 0.02  # control period
 SAMPLE_TICKS = 5  # states are kept at 10 Hz
@@ -199,24 +199,50 @@ class World:
         """Where a named geom is, shape (3,), metres."""
         return self.data.geom(geom).xpos.copy()
 
+    @property
+    def hand(self) -> HomePose:
+        """Where the tool centre point was told to be."""
+        position, yaw = self._target
+        return HomePose(tuple(position.tolist()), float(yaw))
+
+    @property
+    def fingers(self) -> tuple[float, float]:
+        """Opening (m per finger): as told, and as it is. They differ with something in between."""
+        return float(self.data.ctrl[7]), float(self.data.qpos[7:9].mean())
+
     # --- motion
+
+    def begin(self) -> None:
+        """Start a new record here: the present state is its first sample."""
+        mujoco.mj_kinematics(self.model, self.data)  # `place_of` is otherwise one step behind
+        self.states = []
+        self._sample()
 
     def run(self, plan: list[Waypoint]) -> np.ndarray:
         """Carry out a plan from the present state.
 
         Returns:
-            qpos samples at 10 Hz since the reset, the start included, float32 (n, nq).
+            qpos samples at 10 Hz since the reset or `begin`, the start included, float32 (n, nq).
+        """
+        for _ in self.play(plan):
+            pass
+        return np.stack(self.states)
+
+    def play(self, plan: Iterable[Waypoint]) -> Iterator[np.ndarray]:
+        """Carry out a plan sample by sample: each is given when it is reached, and whoever asks
+        for no more stops the arm there. The plan's next step is asked for when the one before is
+        done.
         """
         for step in plan:
-            if step.kind == "move":
-                self._move(step)
-            else:
-                if step.fingers is not None:
-                    self.data.ctrl[7] = step.fingers
-                self._hold(step.duration)
+            if step.kind != "move" and step.fingers is not None:
+                self.data.ctrl[7] = step.fingers
+            for _ in self._move(step) if step.kind == "move" else self._hold(step.duration):
+                if self._ticks % SAMPLE_TICKS == 0:
+                    yield self.states[-1]
         while self._ticks % SAMPLE_TICKS:
             self._tick()
-        return np.stack(self.states)
+            if self._ticks % SAMPLE_TICKS == 0:
+                yield self.states[-1]
 
     def _tick(self) -> None:
         mujoco.mj_step(self.model, self.data, self._substeps)
@@ -239,11 +265,12 @@ class World:
     def _sample(self) -> None:
         self.states.append(self.data.qpos.astype(np.float32))
 
-    def _hold(self, seconds: float) -> None:
+    def _hold(self, seconds: float) -> Iterator[None]:
         for _ in range(hold_ticks(seconds)):
             self._tick()
+            yield
 
-    def _move(self, step: Waypoint) -> None:
+    def _move(self, step: Waypoint) -> Iterator[None]:
         position, yaw = self._target
         goal, turn = np.array(step.position), step.yaw - yaw
         settle = hold_ticks(_SETTLE_S)
@@ -258,10 +285,13 @@ class World:
                 self.data.ctrl[7] = FINGERS_OPEN
             arm = self._solve(position + share * (goal - position), yaw + share * turn, arm)
             self.data.ctrl[:7] = arm
+            self._target = (position + share * (goal - position), yaw + share * turn)
             self._tick()
+            yield
+        self._target = (goal, step.yaw)
         for _ in range(settle):
             self._tick()
-        self._target = (goal, step.yaw)
+            yield
 
     def _solve(
         self, position: np.ndarray, yaw: float, arm: np.ndarray, iterations: int = 6
