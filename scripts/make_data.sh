@@ -6,9 +6,9 @@
 #
 # FOLDER/stores/* are the recorded episodes, FOLDER/{training,smf,failures,failures_dev,unseen} the
 # data sets: manifest, data card and contact sheet. `training` is what sim-tiny learns from: the
-# experts of smf, and the same left unfinished. PYTHON, WORKERS and SCALE (percent of every size, for
-# a trial) can be set. The unseen world needs its extra (docs/unseen.md); without it that part is
-# left out, and the last line says so.
+# experts of smf, and the same left unfinished, with questions about their scenes. PYTHON, WORKERS
+# and SCALE (percent of every size, for a trial) can be set. The unseen world needs its extra
+# (docs/unseen.md); without it that part is left out, and the last line says so.
 set -euo pipefail
 
 data="${1:-data}"
@@ -37,6 +37,9 @@ ifailsense data build --out "$data/smf" --licence Apache-2.0 --unfiltered --infe
 for split in train validation; do
   ifailsense sim unfinished --data "$stores/$split" --out "$stores/unfinished_$split" \
     --workers "$workers"
+  for store in "$split" "unfinished_$split"; do
+    [ -f "$stores/$store/questions.parquet" ] || ifailsense sim questions --data "$stores/$store"
+  done
 done
 ifailsense data build --out "$data/training" --licence Apache-2.0 \
   --from "store:$stores/train" --from "store:$stores/validation" \

@@ -36,6 +36,10 @@ _PASSED_ON = {
         "ifailsense_ros.sim.unfinished",
         "expert episodes that end before their task came true",
     ),
+    ("sim", "questions"): (
+        "ifailsense_ros.sim.questions",
+        "questions about the scenes of recorded episodes, for stage 0",
+    ),
     ("sim", "failure-sheet"): (
         "ifailsense_ros.sim.failure_sheet",
         "picture of recorded failures beside their twins",

@@ -28,6 +28,7 @@ from ifailsense_ros.data.expert_rows import (
 )
 from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
+from ifailsense_ros.data.scene_questions import Asked, SceneQuestions, read_questions
 from ifailsense_ros.data.sinks import Shape
 from ifailsense_ros.data.smf import Phrasings, Sample, category_table, fixed_pairs
 
@@ -101,6 +102,8 @@ class ExpertSet:
         categories: category -> tasks.
         hash: the `training_data_hash` of a checkpoint: sha256 of the manifest, or over the shards.
         shape: T and N of every episode, and the side of the pictures in pixels.
+        scene_questions: of every episode, with their answers; empty where none were written.
+        twins: index of an expert -> index of the same episode left unfinished, where there is one.
 
     Raises:
         DataError: neither, no such split, no expert in it, a file that is not the one the data set
@@ -123,9 +126,14 @@ class ExpertSet:
         self._first: list[int] = []
         found: list[Found] = []
         shape: Shape | None = None
+        self.scene_questions: list[Asked] = []
+        self._questions: dict[Path, SceneQuestions] = {}
+        places: dict[tuple[str, str, int, int], int] = {}
         strings: dict[str, str] = {}  # task names, once each: they repeat in every episode
         for part in parts:
-            shape = self._take(part, found, shape, lambda text: strings.setdefault(text, text))
+            shape = self._take(
+                part, found, shape, places, lambda text: strings.setdefault(text, text)
+            )
         if shape is None:
             raise DataError(
                 f"{folder}: no {' or '.join(self.kinds)} episode of split {split!r} that counts; "
@@ -134,6 +142,12 @@ class ExpertSet:
         self.shape = Shape(shape.keyframes, shape.pov, self._size() if shape.pov else 0)
         self.hash = self._hash(data)
         self.experts = experts_of(found)
+        cut = {key[1:]: place for key, place in places.items() if key[0] == UNFINISHED}
+        self.twins = {
+            place: cut[key[1:]]
+            for key, place in places.items()
+            if key[0] == EXPERT and key[1:] in cut
+        }
         self.phrasings = Phrasings.of(self.experts)
         self.categories = category_table(self.experts)
 
@@ -162,7 +176,12 @@ class ExpertSet:
     # --- opening
 
     def _take(
-        self, part: Part, found: list[Found], shape: Shape | None, known: Callable[[str], str]
+        self,
+        part: Part,
+        found: list[Found],
+        shape: Shape | None,
+        places: dict[tuple[str, str, int, int], int],
+        known: Callable[[str], str],
     ) -> Shape | None:
         """Add the episodes of a shard that are wanted; returns their T and N."""
         rows = read_shard(part.shard, pictures=False)
@@ -171,6 +190,10 @@ class ExpertSet:
         wanted = [n for n, row in enumerate(rows) if row.kind in self.kinds and n in said]
         if not wanted:
             return shape
+        folder = part.shard.parent
+        if folder not in self._questions:
+            self._questions[folder] = read_questions(folder)
+        questions = self._questions[folder]
         self.shards.append(part.shard)
         self._numbers.append(wanted)
         self._first.append(len(found))
@@ -178,8 +201,11 @@ class ExpertSet:
         named = part.sha if is_plain else _sha(f"{part.sha} {wanted}")
         self.shard_hashes.append(named)
         for n in wanted:
-            found.append(found_in(rows[n], said[n], known))
-            here = Shape(len(rows[n].stamps_ns), povs[n], 0)
+            row = rows[n]
+            places[row.kind, known(row.source), row.index, row.attempt] = len(found)
+            found.append(found_in(row, said[n], known))
+            self.scene_questions.append(questions.of(row))
+            here = Shape(len(row.stamps_ns), povs[n], 0)
             shape = shape or here
             if here != shape:
                 raise DataError(

@@ -143,6 +143,11 @@ DATA_CELLS = (
                 f"--out {{data}}/stores/t8_unfinished_{split} --keyframes 8 --workers {{workers}}"
                 for split in ("train", "validation")
             ),
+            *(
+                f"sim questions --data {{data}}/stores/t8_{kind}{split}"
+                for kind in ("", "unfinished_")
+                for split in ("train", "validation")
+            ),
             "data build --out {data}/training-t8 --licence Apache-2.0 "
             "--from store:{data}/stores/t8_train --from store:{data}/stores/t8_validation "
             "--from store:{data}/stores/t8_unfinished_train "

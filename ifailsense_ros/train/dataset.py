@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.experts import ExpertSet, episode_of, with_keyframes
 from ifailsense_ros.data.records import EXPERT
+from ifailsense_ros.data.scene_questions import Asked
 from ifailsense_ros.data.smf import ExpertEpisode, draw_negative_task
 from ifailsense_ros.train.features import cached_features
 from ifailsense_ros.train.recipes import Questions, Sampling
@@ -25,11 +27,13 @@ class Drawn:
 
     Attributes:
         index: row of the features.
+        scene: questions about its scene, and the answers.
     """
 
     index: int
     right: tuple[str, ...]
     wrong: tuple[str, ...]
+    scene: Asked = ()
 
 
 class TrainingSet(ExpertSet):
@@ -39,6 +43,17 @@ class TrainingSet(ExpertSet):
         super().__init__(folder, split, kinds)
         self._done = [e for e in self.experts if not e.unfinished]
         self._unfinished = [e for e in self.experts if e.unfinished]
+        self._with_twin = [e for e in self._done if e.index in self.twins]
+
+    @property
+    def scene_texts(self) -> list[str]:
+        """Every question about a scene, and every answer."""
+        return sorted({text for asked in self.scene_questions for pair in asked for text in pair})
+
+    @property
+    def questions_hash(self) -> str:
+        """sha256 of all questions about scenes and their answers."""
+        return hashlib.sha256(repr(self.scene_questions).encode()).hexdigest()
 
     def features(
         self,
@@ -94,29 +109,58 @@ class TrainingSet(ExpertSet):
         """`sampling.pictures` episodes with several sentences each.
 
         Experts come with `questions.right` and `questions.wrong` sentences, unfinished ones (a
-        share `sampling.unfinished` of the episodes) with `questions.unfinished` wrong ones.
+        share `sampling.unfinished` of the episodes; with `sampling.twins` half of them, each after
+        its expert) with `questions.unfinished` wrong ones, all of them with `questions.scene`
+        questions about the scene.
         """
+        if sampling.twins:
+            experts = self._chosen(self._with_twin, rng, sampling, sampling.pictures // 2)
+            return [
+                one
+                for expert in experts
+                for one in (
+                    self._asked_of_expert(expert, rng, sampling, questions),
+                    self._asked_of_unfinished(
+                        self.experts[self.twins[expert.index]], rng, questions
+                    ),
+                )
+            ]
         unfinished = rng.random(sampling.pictures) < sampling.unfinished
         count = int(unfinished.sum()) if self._unfinished else 0
-        drawn = []
-        for expert in self._chosen(self._done, rng, sampling, sampling.pictures - count):
-            texts = self.phrasings.by_task[expert.task]
-            order = rng.permutation(len(texts))[: questions.right]
-            wrong = [
-                draw_negative_task(expert, self.categories, rng, sampling.hard)
-                for _ in range(questions.wrong)
-            ]
-            drawn.append(
-                Drawn(
-                    expert.index,
-                    tuple(texts[i] for i in order),
-                    tuple(self.phrasings.draw(task, rng) for task in wrong),
-                )
-            )
-        for episode in self._chosen(self._unfinished, rng, sampling, count):
-            wrong_texts = (self._not_finished(episode, rng) for _ in range(questions.unfinished))
-            drawn.append(Drawn(episode.index, (), tuple(wrong_texts)))
-        return drawn
+        done = self._chosen(self._done, rng, sampling, sampling.pictures - count)
+        drawn = [self._asked_of_expert(e, rng, sampling, questions) for e in done]
+        cut = self._chosen(self._unfinished, rng, sampling, count)
+        return [*drawn, *(self._asked_of_unfinished(e, rng, questions) for e in cut)]
+
+    def _asked_of_expert(
+        self,
+        expert: ExpertEpisode,
+        rng: np.random.Generator,
+        sampling: Sampling,
+        questions: Questions,
+    ) -> Drawn:
+        texts = self.phrasings.by_task[expert.task]
+        order = rng.permutation(len(texts))[: questions.right]
+        wrong = [
+            draw_negative_task(expert, self.categories, rng, sampling.hard)
+            for _ in range(questions.wrong)
+        ]
+        return Drawn(
+            expert.index,
+            tuple(texts[i] for i in order),
+            tuple(self.phrasings.draw(task, rng) for task in wrong),
+            self._scene(expert, rng, questions.scene),
+        )
+
+    def _asked_of_unfinished(
+        self, episode: ExpertEpisode, rng: np.random.Generator, questions: Questions
+    ) -> Drawn:
+        wrong = tuple(self._not_finished(episode, rng) for _ in range(questions.unfinished))
+        return Drawn(episode.index, (), wrong, self._scene(episode, rng, questions.scene))
+
+    def _scene(self, episode: ExpertEpisode, rng: np.random.Generator, count: int) -> Asked:
+        asked = self.scene_questions[episode.index]
+        return tuple(asked[i] for i in rng.permutation(len(asked))[:count]) if count else ()
 
     def _chosen(
         self,

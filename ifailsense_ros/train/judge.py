@@ -14,6 +14,7 @@ from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.vlm import encode_prompts, first_tokens, forward_from_vision
 from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.packing import pack, packed_answers
+from ifailsense_ros.train.views import shown_features
 
 
 class AnswerProbe:
@@ -41,15 +42,17 @@ class AnswerProbe:
         batch: int = 48,
         *,
         packed: bool = False,
+        shown: np.ndarray | None = None,
     ) -> np.ndarray:
         """logit(words[0]) - logit(words[1]) of every sample, float32 (n,).
 
         Args:
             packed: in the layout of `train.packing`, which reads each montage once.
+            shown: there, the image tokens that are read; None: all of them.
         """
         first, second = first_tokens(self._processor.tokenizer, words)
         if packed:
-            return self._packed_margins(model, prompt, (first, second), ablation)
+            return self._packed_margins(model, prompt, (first, second), ablation, shown)
         device = next(model.parameters()).device
         margins = []
         for start in range(0, len(self._samples), batch):
@@ -69,6 +72,7 @@ class AnswerProbe:
         prompt: str,
         ids: tuple[int, int],
         ablation: Ablation,
+        shown: np.ndarray | None,
         batch: int = 32,
     ) -> np.ndarray:
         places = defaultdict(list)
@@ -86,9 +90,10 @@ class AnswerProbe:
                 ]
                 for index in part
             ]
-            pictures = torch.from_numpy(self._features[part].astype(np.float32))
+            pictures = torch.from_numpy(shown_features(self._features, part, shown))
             with amp():
-                logits = packed_answers(model, pack(self._processor, rows), pictures).float()
+                packed = pack(self._processor, rows, shown)
+                logits = packed_answers(model, packed, pictures).float()
             flat = [p for index in part for p in places[index]]
             margins[flat] = (logits[:, ids[0]] - logits[:, ids[1]]).cpu().numpy()
         return margins
@@ -101,9 +106,10 @@ class AnswerProbe:
         ablation: Ablation,
         *,
         packed: bool = False,
+        shown: np.ndarray | None = None,
     ) -> dict[str, float]:
-        """Accuracy over all samples and per category; `packed` as in `margins`."""
-        margins = self.margins(model, prompt, words, ablation, packed=packed)
+        """Accuracy over all samples and per category; `packed` and `shown` as in `margins`."""
+        margins = self.margins(model, prompt, words, ablation, packed=packed, shown=shown)
         right = (margins > 0) == np.array([s.success for s in self._samples])
         by_category = defaultdict(list)
         for sample, ok in zip(self._samples, right, strict=True):

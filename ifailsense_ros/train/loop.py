@@ -254,9 +254,11 @@ def _check_finite(row: dict[str, float], stage: str, step: int) -> None:
 def _shown(row: dict[str, float], best: dict[str, float], better: str) -> dict[str, str]:
     """What the progress bar says: the loss, and the validation so far."""
     shown = {"loss": f"{row['loss']:.3f}"}
+    if best["step"] < 0:
+        return shown
     if "accuracy" in best:
         shown["accuracy"] = f"{best['accuracy']:.3f}"
-    elif best["step"] > 0:
+    else:
         shown[better] = f"{best[better]:.3f}"
     return shown
 

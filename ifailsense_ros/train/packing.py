@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PaliGemmaProcessor
@@ -40,13 +41,20 @@ class Packed:
     question: torch.Tensor
 
 
-def pack(processor: PaliGemmaProcessor, rows: Sequence[Sequence[tuple[str, str]]]) -> Packed:
+def pack(
+    processor: PaliGemmaProcessor,
+    rows: Sequence[Sequence[tuple[str, str]]],
+    shown: np.ndarray | None = None,
+) -> Packed:
     """Lay out each montage's (prompt, answer) pairs.
 
     Args:
         rows: prompts begin with one image token, as in `encode_prompts`.
+        shown: image tokens that are there, int64 (n,), ascending; each keeps its position. None:
+            all of them.
     """
-    tokenizer, images = processor.tokenizer, processor.image_seq_length
+    tokenizer, whole = processor.tokenizer, processor.image_seq_length
+    images = whole if shown is None else len(shown)
     blocks = [
         [
             (
@@ -65,6 +73,8 @@ def pack(processor: PaliGemmaProcessor, rows: Sequence[Sequence[tuple[str, str]]
     input_ids = torch.full(shape, tokenizer.pad_token_id)
     input_ids[:, :images] = processor.image_token_id
     position_ids = torch.arange(1, length + 1).repeat(len(rows), 1)
+    if shown is not None:
+        position_ids[:, :images] = torch.from_numpy(shown) + 1
     labels = torch.full(shape, IGNORED_LABEL)
     question = torch.full(shape, -1)
     answering = torch.zeros(shape, dtype=torch.bool)
@@ -73,7 +83,7 @@ def pack(processor: PaliGemmaProcessor, rows: Sequence[Sequence[tuple[str, str]]
         for number, (prompt, answer) in enumerate(row):
             middle, end = start + len(prompt), start + len(prompt) + len(answer)
             input_ids[i, start:end] = torch.tensor(prompt + answer)
-            position_ids[i, start:end] = torch.arange(images + 1, images + 1 + end - start)
+            position_ids[i, start:end] = torch.arange(whole + 1, whole + 1 + end - start)
             labels[i, middle:end] = torch.tensor(answer)
             question[i, start:end] = number
             answering[i, middle:end] = True
@@ -92,7 +102,7 @@ def packed_logits(
     """What every answer token, eos included, is predicted from, row by row.
 
     Args:
-        features: (B, n_img, d_vision) of the frozen tower.
+        features: (B, n_img, d_vision) of the frozen tower; of the tokens that are shown.
 
     Returns:
         float32 (n, V) logits; int64 (n,) tokens, rows, and questions within the row; n the number

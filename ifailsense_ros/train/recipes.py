@@ -12,6 +12,7 @@ from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.model.vlm import LORA_TARGETS
 from ifailsense_ros.train.loop import Schedule
+from ifailsense_ros.train.views import ENDS, EXO_ENDS, MONTAGE
 
 DEFAULT_SEED = 42
 EVEN, RELEASE_RULE = "even", "release"
@@ -27,11 +28,14 @@ class Sampling:
         category_weights: how often a category is drawn, relative to its share; 1 where not named.
         unfinished: share of negatives that are an unfinished episode with its own instruction (of
             packed rows: share of the episodes), where the data set has such.
+        twins: in packed rows, every unfinished episode stands beside the expert that it leaves
+            unfinished, so that half of them are unfinished: what differs is what was achieved.
     """
 
     pictures: int = 16
     hard: float = 0.5
     unfinished: float = 0.0
+    twins: bool = False
     category_weights: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -43,11 +47,14 @@ class Questions:
         right: phrasings of what was done; the first is the caption as well.
         wrong: sentences of other tasks.
         unfinished: about an unfinished episode, all of them to be answered with no.
+        scene: beside those, about where things are at the start and at the end, and what is
+            otherwise than before (`data.scene_questions`); in stage 0 only.
     """
 
     right: int = 3
     wrong: int = 4
     unfinished: int = 3
+    scene: int = 0
 
 
 QUESTION = "<image> answer en did the robot {instruction}?"
@@ -71,12 +78,14 @@ class Stage0:
         packed: captions and several questions behind each montage (`train.packing`); None: one
             question a montage in the layout of the evaluation, right and wrong, without captions.
         templates: what yes and no answer; one is drawn for each question.
+        views: parts of the montage (`train.views`); each step sees one of them, drawn anew.
     """
 
     schedule: Schedule
     sampling: Sampling = Sampling()
     packed: Questions | None = None
     templates: tuple[str, ...] = (QUESTION,)
+    views: tuple[str, ...] = (MONTAGE,)
 
 
 @dataclass(frozen=True)
@@ -230,6 +239,11 @@ class Recipe:
         wanted = any(s.sampling.unfinished for s in stages)
         return (EXPERT, UNFINISHED) if wanted else (EXPERT,)
 
+    @property
+    def asks_about_scenes(self) -> bool:
+        """Whether stage 0 has questions about scenes."""
+        return any(s.packed is not None and s.packed.scene for s in self.stage0)
+
 
 # Patterns on the language model: plain names would wrap the vision tower's projections as well.
 ALL_LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
@@ -300,32 +314,61 @@ SIM_TINY_SMF = Recipe(
 )
 
 
+# From nothing to what was achieved. A model that has learned to tell tasks by the arm's motion
+# alone answers by it, and does not look further; so the motion is the last thing it is shown.
+_LOOKING = (
+    # Where things are, on the exocentric camera's first and last keyframe.
+    Stage0(
+        # no validation before the end: there is nothing yet by which to choose
+        Schedule(steps=250, lr=1e-3, warmup=50, final=0.5, eval_every=0),
+        Sampling(pictures=32, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS, twins=True),
+        packed=Questions(right=0, wrong=0, unfinished=0, scene=10),
+        views=(EXO_ENDS,),
+    ),
+    # What was achieved, on the same.
+    Stage0(
+        Schedule(steps=1500, lr=1e-3, warmup=50, final=0.2, eval_every=100, seed=43),
+        Sampling(
+            pictures=32,
+            hard=0.8,
+            unfinished=UNFINISHED_SHARE,
+            category_weights=ARRIVALS,
+            twins=True,
+        ),
+        packed=Questions(right=3, wrong=2, unfinished=2, scene=6),
+        templates=WORDINGS,
+        views=(EXO_ENDS,),
+    ),
+    # The whole montage, and often enough less of it, so that it goes on looking at the ends.
+    Stage0(
+        Schedule(steps=1500, lr=7e-4, warmup=50, eval_every=100, seed=45),
+        Sampling(
+            pictures=16,
+            hard=0.8,
+            unfinished=UNFINISHED_SHARE,
+            category_weights=ARRIVALS,
+            twins=True,
+        ),
+        packed=Questions(right=4, wrong=4, unfinished=3, scene=3),
+        templates=WORDINGS,
+        views=(MONTAGE, MONTAGE, ENDS, EXO_ENDS),
+    ),
+)
+
+
 def _with_unfinished(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with unfinished episodes from the second phase of stage 0 on."""
+    """The recipe with unfinished episodes in all stages, beginning with where things are."""
 
     def taught(sampling: Sampling) -> Sampling:
         return replace(sampling, unfinished=UNFINISHED_SHARE)
 
-    first, _, third = recipe.stage0
+    plain = recipe.stage0[-1]
     # As many answers are yes as no: what is unfinished adds to the latter.
     even = Questions(right=5, wrong=2, unfinished=3)
     return replace(
         recipe,
         name=name,
-        stage0=(
-            first,
-            # Whether what was carried off really arrived takes longest to see.
-            *(
-                Stage0(
-                    Schedule(steps=steps, lr=5e-4, warmup=30, eval_every=100, seed=seed),
-                    Sampling(hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=ARRIVALS),
-                    packed=even,
-                    templates=WORDINGS,
-                )
-                for steps, seed in ((700, 43), (800, 45))
-            ),
-            replace(third, sampling=taught(third.sampling)),
-        ),
+        stage0=(*_LOOKING, replace(plain, sampling=taught(plain.sampling))),
         stage1=replace(
             recipe.stage1,
             sampling=taught(recipe.stage1.sampling),

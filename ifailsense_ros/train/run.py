@@ -94,22 +94,41 @@ class Run:
         is_shuffled = ablation.name == "shuffled_labels"
         self.train_set = (ShuffledSet if is_shuffled else TrainingSet)(train, "train", recipe.kinds)
         self.validation_set = TrainingSet(validation, "validation", recipe.kinds)
-        if UNFINISHED in recipe.kinds and not any(e.unfinished for e in self.train_set.experts):
-            raise DataError(
-                f"{train}: recipe {recipe.name} learns from unfinished episodes as well, and there "
-                f"are none; add them (docs/datasets.md), or take recipe {recipe.name}-smf"
-            )
+        self._asks_about_scenes = recipe.asks_about_scenes and base_run is None
+        self._check_training_set(makes_base=base_run is None)
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
         self._command = command_of(command)
         common = {
             "geometry": asdict(recipe.geometry),
             "data": [self.train_set.hash, self.validation_set.hash],
             "shown": ablation.name,
+            "questions": self.train_set.questions_hash if self._asks_about_scenes else "",
             "prompt": recipe.prompt,
             "seed": recipe.seed,
             "intermediate_size": recipe.intermediate_size,
         }
         self._trail = Trail(out, common)
+
+    def _check_training_set(self, *, makes_base: bool) -> None:
+        """It has all that the recipe learns from."""
+        recipe, known = self.recipe, self.train_set
+        if UNFINISHED in recipe.kinds and not any(e.unfinished for e in known.experts):
+            raise DataError(
+                f"{known.folder}: recipe {recipe.name} learns from unfinished episodes as well, "
+                f"and there are none; add them (docs/datasets.md), or take recipe {recipe.name}-smf"
+            )
+        if makes_base and any(s.sampling.twins for s in recipe.stage0) and not known.twins:
+            raise DataError(
+                f"{known.folder}: recipe {recipe.name} compares unfinished episodes with their "
+                "experts, and none is of an expert that is there; build the data set from both "
+                "stores (docs/datasets.md)"
+            )
+        if self._asks_about_scenes and not all(known.scene_questions):
+            raise DataError(
+                f"{known.folder}: recipe {recipe.name} learns from questions about scenes as well, "
+                "and some episodes have none; write them with `ifailsense sim questions` for each "
+                "store"
+            )
 
     def texts(self) -> list[str]:
         """Every text the model shall read or write: training phrasings and the fixed prompts."""
@@ -117,7 +136,9 @@ class Run:
         fixed = [*asked, stage0.CAPTION, self.ablation.text("")]
         # A question ends in "?", so its last word is another token than the instruction's.
         texts = self.train_set.phrasings.texts
-        return [*texts, *(f"{t}?" for t in texts), *(f.replace("<image>", "") for f in fixed)]
+        scenes = self.train_set.scene_texts if self._asks_about_scenes else []
+        spoken = (f.replace("<image>", "") for f in fixed)
+        return [*texts, *(f"{t}?" for t in texts), *scenes, *spoken]
 
     def go(self) -> dict:
         """Run all stages; returns their validation figures."""
@@ -213,7 +234,15 @@ class Run:
         for phase, settings in enumerate(self.recipe.stage0):
             folder = self._trail.folder("stage0", phase, settings)
             figures[folder.name] = stage0.train_stage0(
-                model, processor, self.train_set, train, probe, settings, self.ablation, folder
+                model,
+                processor,
+                self.train_set,
+                train,
+                probe,
+                settings,
+                self.ablation,
+                geometry,
+                folder,
             )
         if compute.accelerator().is_main_process:
             save_tiny(model.cpu(), processor, self.out / BASE_FOLDER)

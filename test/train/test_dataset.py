@@ -7,12 +7,15 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from tiny_runs import row
+from tiny_runs import make_store, row
 
+from ifailsense_ros.core.errors import DataError
+from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.episode_store import shard_path, write_shard
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.recipes import Questions, Sampling
+from ifailsense_ros.train.recipes import SIM_TINY, Questions, Sampling
+from ifailsense_ros.train.run import Run
 
 ALL = (EXPERT, UNFINISHED)
 
@@ -61,6 +64,26 @@ def test_questions_come_in_the_numbers_asked_for(store):
         assert (len(d.right), len(d.wrong)) == ((0, 3) if expert.unfinished else (1, 2))
         assert set(d.wrong).isdisjoint(data.phrasings.by_task.get(expert.task, ()))
     assert seen == {False, True}
+
+
+def test_twins_are_an_expert_and_the_same_episode_left_unfinished(tmp_path):
+    data = TrainingSet(make_store(tmp_path), "train", ALL)
+    rows = dict(data.rows())
+    sampling = Sampling(pictures=8, twins=True)
+    drawn = data.draw_questions(np.random.default_rng(0), sampling, Questions(1, 2, 3))
+    assert len(drawn) == 8
+    for expert, twin in zip(drawn[::2], drawn[1::2], strict=True):
+        assert not data.experts[expert.index].unfinished and data.experts[twin.index].unfinished
+        assert rows[expert.index].index == rows[twin.index].index
+        assert set(twin.wrong) <= set(data.phrasings.by_task[data.experts[expert.index].task])
+        assert (len(expert.right), len(expert.wrong), len(twin.wrong)) == (1, 2, 3)
+
+
+def test_an_episode_alone_has_no_twin(store, tmp_path):
+    assert TrainingSet(store, "train", ALL).twins == {}
+    whole = make_store(tmp_path / "whole")
+    with pytest.raises(DataError, match="of an expert that is there"):
+        Run(SIM_TINY, store, whole, tmp_path / "run", Ablation())
 
 
 def test_without_such_episodes_their_shares_change_nothing(store):

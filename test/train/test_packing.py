@@ -62,6 +62,25 @@ def test_a_question_sees_its_montage_and_no_other_question(tiny, features):
     assert torch.allclose(losses[same], changed[same], atol=1e-4)
 
 
+def test_what_is_not_shown_is_not_seen_and_what_is_keeps_its_place(tiny, features):
+    model, processor = tiny
+    count = processor.image_seq_length
+    with torch.no_grad():
+        whole = packed_answers(model, pack(processor, ROWS), features)
+        same = packed_answers(model, pack(processor, ROWS, np.arange(count)), features)
+        assert torch.equal(whole, same)
+        shown = np.array([0, 2, 3])
+        packed = pack(processor, ROWS, shown)
+        assert packed.position_ids[0, :3].tolist() == [1, 3, 4]
+        part = packed_answers(model, packed, features[:, shown])
+        hidden = features.clone()
+        hidden[:, 1] += 9
+        assert torch.equal(part, packed_answers(model, packed, hidden[:, shown]))
+    first = packed.position_ids[0][packed.question[0] == 0][0]
+    assert first == count + 1
+    assert not torch.allclose(part, whole, atol=1e-3)
+
+
 def test_labels_are_the_answers_with_their_ends(tiny):
     _, processor = tiny
     packed = pack(processor, ROWS)

@@ -10,8 +10,14 @@ import cv2
 import numpy as np
 
 from ifailsense_ros.core.checkpoint import FSHeadSettings
-from ifailsense_ros.data.episode_store import EpisodeRow, shard_path, write_shard
+from ifailsense_ros.data.episode_store import (
+    EpisodeRow,
+    read_episodes,
+    shard_path,
+    write_shard,
+)
 from ifailsense_ros.data.records import UNFINISHED
+from ifailsense_ros.data.scene_questions import key_of, write_questions
 from ifailsense_ros.train.recipes import Geometry, Recipe, Sampling
 
 sys.path.append(str(Path(__file__).parents[1] / "model"))
@@ -47,13 +53,21 @@ def row(split, index):
 
 
 def make_store(folder: Path) -> Path:
-    """12 training, 4 validation and 3 test episodes; some more that were left unfinished."""
+    """12 training, 4 validation and 3 test episodes; some of them left unfinished as well."""
     for split, count, unfinished in (("train", 12, 3), ("validation", 4, 1), ("test", 3, 0)):
         write_shard(shard_path(folder, split, 0, count), [row(split, i) for i in range(count)], {})
-        cut_short = [left_unfinished(split, count + i) for i in range(unfinished)]
+        cut_short = [left_unfinished(split, i) for i in range(unfinished)]
         if cut_short:
             write_shard(shard_path(folder, split, count, count + unfinished), cut_short, {})
+    write_questions(folder, ((key_of(r), asked_about(r)) for r in read_episodes(folder)))
     return folder
+
+
+def asked_about(row):
+    return (
+        (f"where is the {COLOURS[row.index % 3]} block at the end?", "table"),
+        ("is the light bulb on at the start?", ("yes", "no")[row.index % 2]),
+    )
 
 
 def left_unfinished(split, index):
