@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ifailsense_ros.core.errors import CheckpointError
-from ifailsense_ros.model.vlm import base_of
+from ifailsense_ros.model.vlm import base_of, soft_capped
 
 DECODERS = ("gemma", "gemma2")
 
@@ -52,7 +52,6 @@ class StagedPass:
         self._base, self._decoder, self._layers = base, decoder, tuple(layers)
         self._depth = layers[-1] + 1 if layers else 0
         self._image_token = base.config.image_token_id
-        self._cap = getattr(decoder.config, "final_logit_softcapping", None)
         self._rows = None
         if answer_rows is not None:
             self._rows = base.lm_head.weight[list(answer_rows)].clone()
@@ -101,7 +100,7 @@ class StagedPass:
             state = self._run(state, mask, self._depth, end)[end - 1]
         answer = self._decoder.norm(state[:, -1])
         logits = self._base.lm_head(answer) if self._rows is None else answer @ self._rows.T
-        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+        return soft_capped(self._base, logits)
 
     def _embed(self, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """(B, L, d): words from the table, image tokens from the tower through the projector."""
@@ -109,8 +108,6 @@ class StagedPass:
         is_image = ids == self._image_token
         # its number may be one that the table does not have
         x = table(ids.masked_fill(is_image, 0))
-        if not hasattr(table, "embed_scale"):  # before transformers 5.20 the decoder scaled
-            x = x * torch.tensor(x.shape[-1] ** 0.5, dtype=x.dtype)
         projector = self._base.model.multi_modal_projector
         image = projector(features.to(projector.linear.weight.dtype)).to(x.dtype)
         which = (is_image.cumsum(1) - 1).clamp(0, image.shape[1] - 1)

@@ -185,12 +185,19 @@ def forward_from_vision(
     weight = next(projector.parameters())
     projected = projector(features.to(weight.device, weight.dtype))
     image = BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=projected)
-    return base(
-        **_without_labels(inputs),
-        mm_encoder_outputs={"image": image},
-        logits_to_keep=logits_to_keep,
-        use_cache=False,
-    ).logits
+    states = base.model(
+        **_without_labels(inputs), mm_encoder_outputs={"image": image}, use_cache=False
+    ).last_hidden_state
+    return soft_capped(base, base.lm_head(states[:, -logits_to_keep:]))
+
+
+def soft_capped(base: PaliGemmaForConditionalGeneration, logits: torch.Tensor) -> torch.Tensor:
+    """Logits within the soft cap that Gemma 2 was trained with; as they are where it has none.
+
+    Here and not in PaliGemma's own forward, which has no cap before transformers 5.23.
+    """
+    cap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def one_pass(

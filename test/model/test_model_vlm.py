@@ -164,6 +164,19 @@ def test_last_position_logits_equal_all_position_logits(vlm):
             _close(some, every[:, -keep:])
 
 
+def test_the_soft_cap_is_applied_exactly_once(dino):
+    """PaliGemma's own forward applies it since transformers 5.23 only."""
+    model, processor = dino
+    inputs, pixels = _inputs(processor)
+    found = {}
+    for cap in (None, 0.5):
+        model.config.get_text_config().final_logit_softcapping = cap
+        with torch.no_grad():
+            found[cap] = one_pass(model, inputs, [], pixel_values=pixels).logits
+    assert found[None].abs().max() > 0.5
+    _close(found[0.5], 0.5 * torch.tanh(found[None] / 0.5))
+
+
 def test_left_padded_batch_equals_singles(vlm):
     model, processor = vlm
     inputs, pixels = _inputs(processor)
