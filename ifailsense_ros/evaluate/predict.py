@@ -2,9 +2,10 @@
 
     ifailsense predict --detector sim-tiny --data data/smf --split dev --out dev.parquet
 
-Stopped and given again, it goes on behind the last finished shard. Opening a test split is noted in
-`docs/results/opened.csv` (DESIGN 9.7: test once). With `--phrasings-of TRAIN` the same pairs are
-asked in the words of the training split, as in the paper.
+As in the node, pictures unlike any in training are UNKNOWN, which every accuracy counts as wrong;
+`--no-guard` judges them all the same. Stopped and given again, it goes on behind the last finished
+shard. Opening a test split is noted in `docs/results/opened.csv` (DESIGN 9.7: test once). With
+`--phrasings-of TRAIN` the same pairs are asked in the words of the training split, as in the paper.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def meta_of(
         "montage": asdict(config.montage),
         "hooked_layers": list(config.hooked_layers),
         "abstain_rule": config.abstain_rule,
+        "guard": getattr(detector, "is_guarded", False),
         "guard_threshold": None if guard is None else guard.threshold,
         "release": __version__,
         "command": shlex.join(command),
@@ -189,9 +191,9 @@ def main(argv: list[str] | None = None) -> int:
         "--opened-log", type=Path, help=f"list of openings of test splits; default {OPENED}"
     )
     parser.add_argument(
-        "--guard",
+        "--no-guard",
         action="store_true",
-        help="UNKNOWN for pictures unlike any in training; their distance is kept in any case",
+        help="judge pictures unlike any in training as well; their distance is kept in any case",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -202,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         asked = AskedSet(args.data, args.split, every_pair=args.every_pair)
         shared = None if args.phrasings_of is None else phrasings_of(args.phrasings_of)
         detector = open_detector(
-            args.detector, args.device, num_threads=args.threads, guard=args.guard
+            args.detector, args.device, num_threads=args.threads, guard=not args.no_guard
         )
         meta = predict_to(
             args.out,

@@ -74,6 +74,11 @@ class Decision:
             self._limits = Limits.of(calibration.scores, *rates)
             self._guard = calibration.guard
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether pictures unlike any in training are UNKNOWN."""
+        return self._guards and self._guard is not None
+
     def wants_vlm(self, fs_logits: torch.Tensor) -> list[int]:
         """Rows of (B, K) whose outcome the VLM could still change."""
         if not self._can_stop:
@@ -119,7 +124,7 @@ class Decision:
         judgement = replace(judgement, montage_distance=distance)
         if c.calibration is None or judgement.reason is Reason.DETECTOR_ERROR:
             return judgement
-        if self._guards and self._guard is not None:
+        if self.is_guarded:
             limit = c.calibration.guard.threshold
             if not distance <= limit:
                 text = (

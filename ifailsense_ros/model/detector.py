@@ -112,6 +112,13 @@ class FailSenseDetector:
         """The checkpoint's settings."""
         return self._config
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether pictures unlike any in training are UNKNOWN: asked for, and the checkpoint can
+        tell.
+        """
+        return self._decision.is_guarded
+
     def judge(self, episode: Episode) -> Judgement:
         """Judge one episode; see `core.detection.Detector`.
 

@@ -18,6 +18,8 @@ from ifailsense_ros.core.verdict import Outcome, Reason
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.episode_store import shard_path, write_shard
 from ifailsense_ros.data.experts import ExpertSet
+from ifailsense_ros.evaluate import predict
+from ifailsense_ros.evaluate.predictions import read_predictions
 from ifailsense_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from ifailsense_ros.model.detector import load_detector
 from ifailsense_ros.train.calibrate import calibrate, main, measure
@@ -166,15 +168,20 @@ def test_votes_and_outcomes_stay_and_probabilities_change(calibrated, raw, asked
         assert math.isnan(a.montage_distance) and b.montage_distance > 0
 
 
+def _with_threshold(checkpoint, limit, folder):
+    """A copy whose guard refuses what is farther than `limit`."""
+    shutil.copytree(checkpoint, folder)
+    data = json.loads((folder / "checkpoint.json").read_text())
+    data["calibration"]["guard"]["threshold"] = limit
+    (folder / "checkpoint.json").write_text(json.dumps(data))
+    return folder
+
+
 @pytest.mark.parametrize(("limit", "strange"), [(1e-6, True), (1e6, False)])
 def test_pictures_beyond_the_threshold_are_out_of_distribution(
     calibrated, tmp_path, asked, limit, strange
 ):
-    folder = tmp_path / "tiny"
-    shutil.copytree(calibrated[0], folder)
-    data = json.loads((folder / "checkpoint.json").read_text())
-    data["calibration"]["guard"]["threshold"] = limit
-    (folder / "checkpoint.json").write_text(json.dumps(data))
+    folder = _with_threshold(calibrated[0], limit, tmp_path / "tiny")
     judgement = load_detector(folder, device="cpu").judge(asked[0])
     assert (judgement.reason is Reason.OUT_OF_DISTRIBUTION) == strange
     assert len(judgement.votes) == 4
@@ -244,3 +251,23 @@ def test_the_command(raw, data, tmp_path, capsys):
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("ifailsense calibrate: ") and "nowhere" in line
     assert CheckpointConfig.from_json(folder).model_id == said["checkpoint"]
+
+
+def test_predictions_are_guarded_as_verdicts_are_unless_that_is_switched_off(
+    calibrated, data, tmp_path, capsys
+):
+    strict = _with_threshold(calibrated[0], 1e-6, tmp_path / "strict")
+    asked = ["--detector", str(strict), "--data", str(data), "--split", "validation"]
+    given_out = {}
+    for switch in ([], ["--no-guard"]):
+        out = tmp_path / f"out{len(switch)}.parquet"
+        assert predict.main([*asked, "--threads", "1", *switch, "--out", str(out)]) == 0
+        given_out[not switch] = read_predictions(out)
+    capsys.readouterr()
+    (guarded, its_meta), (free, other_meta) = given_out[True], given_out[False]
+    assert {p.reason for p in guarded} == {Reason.OUT_OF_DISTRIBUTION}
+    assert Reason.OUT_OF_DISTRIBUTION not in {p.reason for p in free}
+    assert (its_meta["guard"], other_meta["guard"]) == (True, False)
+    assert [(p.votes, p.montage_distance) for p in guarded] == [
+        (p.votes, p.montage_distance) for p in free
+    ]
