@@ -11,6 +11,7 @@ class CameraWatch:
     def __init__(self) -> None:
         self._newest_ns: dict[str, int] = {}
         self._heard_now: dict[str, int] = {}
+        self._last_heard_now: int | None = None
         self._newest_pair_ns: int | None = None
 
     @property
@@ -29,9 +30,9 @@ class CameraWatch:
 
     def heard(self, camera: str, now_ns: int, stamp_ns: int | None = None) -> None:
         """Something came from a camera; no stamp if it could not be read."""
-        self._heard_now[camera] = now_ns
-        if stamp_ns is not None:
-            self._newest_ns[camera] = max(stamp_ns, self._newest_ns.get(camera, stamp_ns))
+        self._heard_now[camera] = self._last_heard_now = now_ns
+        if stamp_ns is not None and stamp_ns >= self._newest_ns.get(camera, stamp_ns):
+            self._newest_ns[camera] = stamp_ns
 
     def paired(self, stamp_ns: int) -> None:
         """A pair came."""
@@ -53,4 +54,4 @@ class CameraWatch:
 
     def last_heard(self, otherwise: int) -> int:
         """Steady time of the last sign of any camera."""
-        return max(self._heard_now.values(), default=otherwise)
+        return otherwise if self._last_heard_now is None else self._last_heard_now

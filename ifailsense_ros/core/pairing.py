@@ -12,7 +12,7 @@ from bisect import insort
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 UNMATCHED = "unmatched"
 OUT_OF_ORDER = "out_of_order"
@@ -27,8 +27,7 @@ DEFAULT_SLOP_NS = 50_000_000
 DEFAULT_QUEUE_SIZE = 10
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Messages of all streams that belong to one time step.
 
     Attributes:
@@ -79,6 +78,7 @@ class ApproximatePairing:
         self._slop_ns = slop_ns
         self._queue_size = queue_size
         self._streams = {name: _Stream() for name in streams}
+        self._states = list(self._streams.values())
 
     def dropped(self, stream: Hashable) -> dict[str, int]:
         """How many messages of a stream found no partner, by reason."""
@@ -95,15 +95,16 @@ class ApproximatePairing:
             same = stamp_ns == state.passed_ns
             state.dropped[DUPLICATE if same else OUT_OF_ORDER] += 1
             return []
-        if state.queue and any(waiting == stamp_ns for waiting, _ in state.queue):
+        queue = state.queue
+        if not queue or stamp_ns > queue[-1][0]:
+            queue.append((stamp_ns, message))
+        elif any(waiting == stamp_ns for waiting, _ in queue):
             state.dropped[DUPLICATE] += 1
             return []
-        if state.queue and stamp_ns < state.queue[-1][0]:
-            insort(state.queue, (stamp_ns, message), key=lambda item: item[0])
         else:
-            state.queue.append((stamp_ns, message))
+            insort(queue, (stamp_ns, message), key=lambda item: item[0])
         pairs = self._match()
-        while len(state.queue) > self._queue_size:
+        while len(queue) > self._queue_size:
             self._drop_oldest(state, QUEUE_FULL)
         return pairs
 
@@ -121,21 +122,19 @@ class ApproximatePairing:
                 self._drop_oldest(state, UNMATCHED)
 
     def _match(self) -> list[Pair]:
-        states = list(self._streams.values())
-        pairs = []
+        states, pairs = self._states, []
         while True:
-            stamps = []
             for state in states:
                 if not state.queue:
                     return pairs
-                stamps.append(state.queue[0][0])
-            if max(stamps) - min(stamps) <= self._slop_ns:
-                heads = [state.queue.popleft() for state in states]
-                for state, (stamp, _) in zip(states, heads, strict=True):
-                    state.passed_ns = stamp
-                pairs.append(Pair(stamps[0], tuple(stamps), tuple(m for _, m in heads)))
+            stamps, messages = zip(*[state.queue[0] for state in states], strict=True)
+            oldest = min(stamps)
+            if max(stamps) - oldest <= self._slop_ns:
+                for state in states:
+                    state.passed_ns = state.queue.popleft()[0]
+                pairs.append(Pair(stamps[0], stamps, messages))
             else:
-                self._drop_oldest(states[stamps.index(min(stamps))], UNMATCHED)
+                self._drop_oldest(states[stamps.index(oldest)], UNMATCHED)
 
     @staticmethod
     def _drop_oldest(state: _Stream, reason: str) -> None:
