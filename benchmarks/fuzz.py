@@ -42,7 +42,7 @@ from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.core.verdict import Judgement, Outcome
 from ifailsense_ros.msg import EpisodeEvent
 from ifailsense_ros.ros import conversions
-from ifailsense_ros.ros.image_source import make_decoder, make_synchronizer
+from ifailsense_ros.ros.image_source import make_reader, make_synchronizer
 from ifailsense_ros.ros.intake import Intake
 
 MS = 1_000_000
@@ -135,8 +135,8 @@ class Bench:
         )
         self.tracker = Tracker(config, shrink=lambda view: fit_cell(view, GEOMETRY))
         synchronizer = make_synchronizer("builtin", CAMERAS, 50 * MS, 10)
-        decode = make_decoder("builtin", compressed=compressed)
-        self.intake = Intake(self.tracker, synchronizer, decode, lambda: 1)
+        read = make_reader("builtin", compressed=compressed)
+        self.intake = Intake(self.tracker, synchronizer, read, lambda: 1)
         self.sent: Counter[str] = Counter()
         self.known: dict[str, int] = {}
         self._perform(self.tracker.detector_ready(time.monotonic_ns(), "double@0"))
@@ -145,7 +145,7 @@ class Bench:
         """As if a message had come."""
         self.sent[kind] += 1
         if kind in CAMERAS:
-            self.intake.on_image(kind, message)
+            self.intake.on_image(kind, serialize_message(message))
         else:
             getattr(self.intake, f"on_{kind}")(message)
         for effects in self.intake.work():

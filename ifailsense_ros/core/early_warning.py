@@ -50,7 +50,7 @@ class EarlyWarnings:
             self._counters["provisional_skipped_busy"] += 1
             return []
         frames = episode.recording.snapshot(self._recent, config.min_keyframes)
-        self._fates.recount(frames)
+        self._fates.recount([*frames, *episode.recording.frames()])
         if not frames or not episode.instruction:
             self._counters["provisional_skipped_early"] += 1
             return []

@@ -1,4 +1,4 @@
-"""The pairs of a running episode: decoded late, kept bounded, frozen into keyframes at its end."""
+"""The pairs of a running episode: looked at late, kept bounded, frozen into keyframes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.keyframes import KeyframeBuffer, select_keyframes
+from ifailsense_ros.core.pictures import View
 
-Decode = Callable[[], Sequence[np.ndarray]]
-"""Gives the N views of a pair, uint8 RGB (H, W, 3), in PoV order; raises ImageError."""
+Decode = Callable[[], Sequence[View]]
+"""Gives the N views of a pair in PoV order, or what will give them; raises ImageError."""
 
 Shrink = Callable[[np.ndarray], np.ndarray]
 """Brings a view to the model's cell."""
@@ -23,7 +24,8 @@ BAD_IMAGE = "bad_image"
 
 
 class Frame:
-    """A pair that is decoded and shrunk when it is first needed, or never.
+    """A pair that is looked at when it becomes a candidate, or never, and has all its views when
+    it is chosen.
 
     Args:
         stamp_ns: of the pair, nanoseconds.
@@ -34,30 +36,47 @@ class Frame:
 
     def __init__(self, stamp_ns: int, decode: Decode, shrink: Shrink, num_pov: int) -> None:
         self.stamp_ns = stamp_ns
-        self.views: tuple[np.ndarray, ...] = ()
         self.fault = ""
         self.counted: str | None = None
+        self._views: tuple[View, ...] = ()
         self._decode: Decode | None = decode
         self._shrink = shrink
         self._num_pov = num_pov
 
+    @property
+    def views(self) -> tuple[np.ndarray, ...]:
+        """The shrunk views, after `complete`."""
+        return self._views
+
     def load(self) -> bool:
-        """Decode if that was not done; False if the pair is unusable (`fault` says why)."""
+        """Make it a candidate; False if the pair is unusable (`fault` says why)."""
         decode, self._decode = self._decode, None
         if decode is not None:
-            # Whatever a decoder trips over, one broken picture must not stop the monitor.
-            try:
-                views = tuple(self._shrink(view) for view in decode())
-                if len(views) != self._num_pov:
-                    raise ValueError(f"{len(views)} views instead of {self._num_pov}")
-                self.views = views
-            except Exception as error:
-                self.fault = " ".join(str(error).split()) or type(error).__name__
+            self._attempt(lambda: self._checked(decode()))
         return not self.fault
+
+    def complete(self) -> bool:
+        """Decode what was left for later; False if the pair is unusable."""
+        if self.load() and any(callable(view) for view in self._views):
+            self._attempt(lambda: (v() if callable(v) else v for v in self._views))
+        return not self.fault
+
+    def _checked(self, views: Sequence[View]) -> Sequence[View]:
+        if len(views) != self._num_pov:
+            raise ValueError(f"{len(views)} views instead of {self._num_pov}")
+        return views
+
+    def _attempt(self, views: Callable[[], Iterable[View]]) -> None:
+        # Whatever a decoder trips over, one broken picture must not stop the monitor.
+        try:
+            self._views = tuple(v if callable(v) else self._shrink(v) for v in views())
+        except Exception as error:
+            self._views = ()
+            self.fault = " ".join(str(error).split()) or type(error).__name__
 
     @property
     def fate(self) -> str:
-        """What became of the pair: USED (decoded), DECIMATED (never needed) or BAD_IMAGE."""
+        """What became of the pair: USED (a candidate), DECIMATED (never needed) or BAD_IMAGE."""
         if self.fault:
             return BAD_IMAGE
         return DECIMATED if self._decode is not None else USED
@@ -134,7 +153,7 @@ class Recording:
         self.faults = [*self.faults[-7:], fault]
 
     def take(self, frame: Frame) -> None:
-        """Keep a pair if it belongs here and may become a keyframe; only then it is decoded."""
+        """Keep a pair if it belongs here and may become a keyframe; only then it is looked at."""
         if not self.holds(frame.stamp_ns):
             return
         if self._buffer.wants(frame.stamp_ns) and not frame.load():
@@ -146,7 +165,7 @@ class Recording:
         """The T keyframes; unusable pictures are passed over.
 
         Args:
-            recent: pairs that are still in the ring; only the chosen ones are decoded.
+            recent: pairs that are still in the ring; only the chosen ones are looked at.
             minimum: fewer usable pairs give an empty list.
 
         Returns:
@@ -155,34 +174,34 @@ class Recording:
         for frame in recent:
             if self.holds(frame.stamp_ns):
                 self._buffer.add(frame.stamp_ns, frame)
-        return self._choose(self.frames(), minimum, self.note_fault)
+        candidates = self.frames()
+        chosen = self._choose(candidates, minimum)
+        for frame in candidates:
+            if frame.fault:
+                self.note_fault(frame.fault)
+        return chosen
 
     def snapshot(self, recent: Iterable[Frame], minimum: int) -> list[Frame]:
-        """As `freeze`, of what there is so far; leaves the recording as it is."""
+        """As `freeze`, of what there is so far; faults are noted when it is frozen."""
         frames = {frame.stamp_ns: frame for frame in self.frames()}
         for frame in recent:
             if self.holds(frame.stamp_ns):
                 frames.setdefault(frame.stamp_ns, frame)
-        # A fault will be noted when the pair's turn comes.
-        return self._choose([frames[s] for s in sorted(frames)], minimum, lambda fault: None)
+        return self._choose([frames[s] for s in sorted(frames)], minimum)
 
-    def _choose(
-        self, frames: list[Frame], minimum: int, note_fault: Callable[[str], None]
-    ) -> list[Frame]:
-        while len(frames) >= max(minimum, 1):
+    def _choose(self, candidates: Iterable[Frame], minimum: int) -> list[Frame]:
+        while True:
+            frames = [frame for frame in candidates if not frame.fault]
+            if len(frames) < max(minimum, 1):
+                return []
             stamps = [frame.stamp_ns for frame in frames]
             chosen = [frames[i] for i in select_keyframes(stamps, min(self._t, len(frames)))]
-            unusable = [frame for frame in chosen if not frame.load()]
-            if not unusable:
+            if all([frame.complete() for frame in chosen]):
                 spread = max(self._t - 1, 1)
                 return [
                     chosen[(2 * i * (len(chosen) - 1) + spread) // (2 * spread)]
                     for i in range(self._t)
                 ]
-            for frame in unusable:
-                note_fault(frame.fault)
-            frames = [frame for frame in frames if not frame.fault]
-        return []
 
     def frames(self) -> list[Frame]:
         """The candidates that lie in the episode, oldest first."""
@@ -190,7 +209,7 @@ class Recording:
 
 
 def to_keyframes(frames: Iterable[Frame]) -> tuple[Keyframe, ...]:
-    """Loaded frames as the keyframes of an Episode."""
+    """Complete frames as the keyframes of an Episode."""
     return tuple(Keyframe(frame.stamp_ns, frame.views) for frame in frames)
 
 
@@ -207,7 +226,7 @@ class FateCounter:
         self._add(frame, unneeded if frame.fate == DECIMATED else frame.fate, 1)
 
     def recount(self, frames: Iterable[Frame]) -> None:
-        """Pairs that may have been counted before have been decoded since."""
+        """Pairs that may have been counted before have been looked at since."""
         for frame in frames:
             if frame.counted is not None and frame.counted != frame.fate:
                 self._add(frame, frame.counted, -1)

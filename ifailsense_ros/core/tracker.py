@@ -211,7 +211,7 @@ class Tracker:
         return effects
 
     def pair(self, stamp_ns: int, decode: Decode, now_ns: int) -> list[Effect]:
-        """Pictures of all cameras for one time step; `decode` is called only if they are needed."""
+        """Pictures of all cameras for one time step; `decode` is called only for candidates."""
         effects = self._due(now_ns)
         self.counters["pairs"] += 1
         self._cameras.paired(stamp_ns)
@@ -310,7 +310,7 @@ class Tracker:
 
     def _freeze(self, episode: OpenEpisode) -> list[Effect]:
         frames = episode.recording.freeze(self._recent, self.config.min_keyframes)
-        self.fates.recount(frames)
+        self.fates.recount(episode.recording.frames())
         verdict = unjudged.why(episode, frames, self._cameras.stamps_ns)
         if verdict is not None:
             return [self._settle(episode, verdict)]

@@ -10,8 +10,6 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
-
 from ifailsense_ros.core.effects import (
     BoundaryKind,
     ClockJumped,
@@ -21,13 +19,14 @@ from ifailsense_ros.core.effects import (
     TrackerConfig,
 )
 from ifailsense_ros.core.episode import Episode
-from ifailsense_ros.core.errors import IFailSenseError, ImageError
+from ifailsense_ros.core.errors import IFailSenseError
 from ifailsense_ros.core.pairing import (
     DEFAULT_QUEUE_SIZE,
     DEFAULT_SLOP_NS,
     ApproximatePairing,
     Pair,
 )
+from ifailsense_ros.core.pictures import views_of
 from ifailsense_ros.core.recording import Decode, Shrink
 from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.core.verdict import Judgement, Reason
@@ -54,8 +53,8 @@ class BagReplay:
         shrink: brings a view to the model's cell; None: as it is.
         slop_ns: see `ApproximatePairing`.
         pairing_queue: messages that may wait for a partner, per camera.
-        decoder: what a pair of `ImageRecorded` is decoded by, once it is needed; None: each
-            picture by its own `decode`.
+        decoder: what gives the views of a pair of `ImageRecorded`, once it is a candidate; None:
+            `core.pictures.views_of`, as the live node has it.
     """
 
     def __init__(
@@ -168,18 +167,7 @@ class BagReplay:
             return Judgement.unknown(Reason.DETECTOR_ERROR, f"{type(error).__name__}: {text}")
 
     def _decode_pictures(self, pair: Pair) -> Decode:
-        messages: Sequence[ImageRecorded] = pair.messages
-
-        def decode() -> list[np.ndarray]:
-            views = []
-            for camera, message in zip(self._cameras, messages, strict=True):
-                try:
-                    views.append(message.decode())
-                except ImageError as error:
-                    raise ImageError(f"camera {camera}: {error}") from error
-            return views
-
-        return decode
+        return lambda: views_of(self._cameras, pair.messages)
 
     def _take(self) -> Iterator[Publish]:
         while self._verdicts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ifailsense_ros.core.errors import BagError, text_of
-from ifailsense_ros.data.bag_pictures import BagPicture, cdr_header
+from ifailsense_ros.core.cdr_pictures import CdrPicture
+from ifailsense_ros.core.errors import BagError, ImageError, text_of
 from ifailsense_ros.data.ros_messages import message_typestore
 
 EPISODE_EVENT_TYPE = "ifailsense_ros/msg/EpisodeEvent"
@@ -288,15 +287,19 @@ def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str:
 def _image_event(bag: Bag, raw: RawMessage, pov: int) -> ImageRecorded:
     """Only the header is read: most pictures of a bag are never looked at."""
     try:
-        stamp_ns, frame_id = cdr_header(raw.data)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        picture = CdrPicture(raw.data, compressed=raw.msgtype == COMPRESSED_TYPE)
+    except ImageError as error:
         raise BagError(
-            f"{bag.path}: a message on {raw.topic} is damaged ({text_of(error)}): record the bag "
-            "again"
+            f"{bag.path}: a message on {raw.topic} is damaged ({error}): record the bag again"
         ) from error
-    picture, size = BagPicture(bag, raw), len(raw.data)
     return ImageRecorded(
-        raw.receive_ns, pov, stamp_ns, frame_id, picture.decode, picture.check, size
+        raw.receive_ns,
+        pov,
+        picture.stamp_ns,
+        picture.frame_id,
+        picture.decode,
+        picture.check,
+        picture.num_bytes,
     )
 
 

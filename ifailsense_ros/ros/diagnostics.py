@@ -14,7 +14,7 @@ from ifailsense_ros.model.dispatch import ClientCounts
 from ifailsense_ros.ros.image_source import Synchronizer
 
 UNLOADED, LOADING, READY, LOST, FAILED = "unloaded", "loading", "ready", "lost", "failed"
-NO_STAMP = "no_stamp"
+NO_STAMP, MALFORMED = "no_stamp", "malformed"
 
 
 @dataclass

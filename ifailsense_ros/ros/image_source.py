@@ -1,31 +1,33 @@
 """The two seams to parts of a full ROS install: image decoding and camera synchronisation.
 
 `cv_bridge` and `message_filters` are used where they import and work; otherwise our own
-`core.images` and `core.pairing` do the same. Everything that knows of the choice is here.
+`core.cdr_pictures` and `core.pairing` do the same. Everything that knows of the choice is here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 
+from ifailsense_ros.core.cdr_pictures import CdrPicture
 from ifailsense_ros.core.errors import ConfigError, ImageError
-from ifailsense_ros.core.images import decode_compressed, decode_image
 from ifailsense_ros.core.pairing import CLOCK_JUMP, UNMATCHED, ApproximatePairing, Pair
-from ifailsense_ros.ros.conversions import to_ns
+from ifailsense_ros.ros.conversions import to_time
 
 DECODERS = ("auto", "cv_bridge", "builtin")
 SYNCHRONIZERS = ("auto", "message_filters", "builtin")
 
-DecodeMessage = Callable[[Any], np.ndarray]
-"""A sensor_msgs/Image or CompressedImage to uint8 RGB (H, W, 3); raises ImageError."""
+ReadPicture = Callable[[bytes], CdrPicture]
+"""A serialized sensor_msgs/Image or CompressedImage to what decodes it; raises ImageError."""
 
 
-def make_decoder(choice: str, *, compressed: bool) -> DecodeMessage:
-    """The decoder of the `image_decoder` parameter.
+def make_reader(choice: str, *, compressed: bool) -> ReadPicture:
+    """Reads pictures that are decoded as the `image_decoder` parameter says.
 
     Compressed pictures are always decoded by the builtin one: it is the same OpenCV call, with
     truncated and depth pictures refused.
@@ -33,32 +35,43 @@ def make_decoder(choice: str, *, compressed: bool) -> DecodeMessage:
     Raises:
         ConfigError: cv_bridge was asked for and does not work here.
     """
-    if compressed:
-        return lambda message: decode_compressed(message.format, message.data)
-    if choice in ("auto", "cv_bridge"):
+    if not compressed and choice in ("auto", "cv_bridge"):
         try:
-            return _cv_bridge_decoder()
+            convert = _cv_bridge()
+            return lambda data: _BridgePicture(data, convert)
         except Exception as error:  # built for NumPy 1, it fails with whatever it likes
             if choice == "cv_bridge":
                 raise ConfigError(
                     f"parameter image_decoder: cv_bridge does not work here "
                     f"({' '.join(str(error).split())}); use builtin"
                 ) from error
-    return _decode_builtin
+    return partial(CdrPicture, compressed=compressed)
 
 
-def _decode_builtin(message: Any) -> np.ndarray:
-    return decode_image(
-        message.height,
-        message.width,
-        message.encoding,
-        message.is_bigendian,
-        message.step,
-        message.data,
-    )
+class _BridgePicture(CdrPicture):
+    """A raw picture that cv_bridge converts; what it cannot convert, it alone knows."""
+
+    __slots__ = ("_convert",)
+
+    def __init__(self, data: bytes, convert: Callable[[Any, str], np.ndarray]) -> None:
+        super().__init__(data, compressed=False)
+        self._convert = convert
+
+    def check(self) -> None:
+        """See `CdrPicture`."""
+
+    def decode(self) -> np.ndarray:
+        """See `CdrPicture`."""
+        from rclpy.serialization import deserialize_message
+        from sensor_msgs.msg import Image
+
+        try:
+            return self._convert(deserialize_message(self.data, Image), "rgb8")
+        except Exception as error:
+            raise ImageError(f"cv_bridge: {' '.join(str(error).split())}") from error
 
 
-def _cv_bridge_decoder() -> DecodeMessage:
+def _cv_bridge() -> Callable[[Any, str], np.ndarray]:
     from cv_bridge import CvBridge
     from sensor_msgs.msg import Image
 
@@ -67,14 +80,7 @@ def _cv_bridge_decoder() -> DecodeMessage:
     pixel = Image(height=1, width=1, encoding="bgr8", step=3, data=[1, 2, 3])
     if bridge.imgmsg_to_cv2(pixel, "rgb8").tolist() != [[[3, 2, 1]]]:
         raise ImportError("it does not convert bgr8 to rgb8")
-
-    def decode(message: Image) -> np.ndarray:
-        try:
-            return bridge.imgmsg_to_cv2(message, "rgb8")
-        except Exception as error:
-            raise ImageError(f"cv_bridge: {' '.join(str(error).split())}") from error
-
-    return decode
+    return bridge.imgmsg_to_cv2
 
 
 class Synchronizer(Protocol):
@@ -145,13 +151,16 @@ class MessageFiltersSynchronizer:
         self._sync.registerCallback(lambda *messages: self._matched.append(messages))
 
     def add(self, stream: str, stamp_ns: int, message: Any) -> list[Pair]:
-        """See `Synchronizer`. The stamp is read from the message's header."""
+        """See `Synchronizer`."""
         self._received[stream] += 1
-        self._filters[stream].signalMessage(message)
+        header = SimpleNamespace(stamp=to_time(stamp_ns))
+        self._filters[stream].signalMessage(
+            SimpleNamespace(header=header, stamp_ns=stamp_ns, message=message)
+        )
         pairs = []
-        for messages in self._matched:
-            stamps = tuple(to_ns(m.header.stamp) for m in messages)
-            pairs.append(Pair(stamps[0], stamps, messages))
+        for matched in self._matched:
+            stamps = tuple(m.stamp_ns for m in matched)
+            pairs.append(Pair(stamps[0], stamps, tuple(m.message for m in matched)))
         self._matched.clear()
         self._paired += len(pairs)
         return pairs

@@ -67,8 +67,11 @@ class Inputs:
                 subscribe(
                     CompressedImage if compressed else Image,
                     f"{camera}/image" + ("/compressed" if compressed else ""),
-                    lambda message, camera=camera: intake.on_image(camera, message),
+                    lambda data, camera=camera: intake.on_image(camera, data),
                     sensor_data,
+                    # As bytes: a picture that is made into a Python message costs more than all
+                    # that is done with it.
+                    raw=True,
                     qos_overriding_options=QoSOverridingOptions.with_default_policies(),
                 )
             )

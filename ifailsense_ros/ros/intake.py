@@ -11,15 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from ifailsense_ros.core.effects import BoundaryKind, Effect
 from ifailsense_ros.core.errors import ImageError
 from ifailsense_ros.core.goal_status import GoalState, GoalWatch
-from ifailsense_ros.core.pairing import Pair
+from ifailsense_ros.core.pictures import views_of
 from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.ros import conversions, diagnostics
-from ifailsense_ros.ros.image_source import DecodeMessage, Synchronizer
+from ifailsense_ros.ros.image_source import ReadPicture, Synchronizer
 
 Effects = Iterator[list[Effect]]
 
@@ -30,7 +28,7 @@ class Intake:
     Args:
         tracker: to feed.
         synchronizer: of the cameras.
-        decode: of the cameras' messages.
+        read: of the cameras' messages.
         ros_now: the ROS clock, nanoseconds; for events without a stamp before any picture.
     """
 
@@ -38,12 +36,12 @@ class Intake:
         self,
         tracker: Tracker,
         synchronizer: Synchronizer,
-        decode: DecodeMessage,
+        read: ReadPicture,
         ros_now: Callable[[], int],
     ) -> None:
         self._tracker = tracker
         self._synchronizer = synchronizer
-        self._decode = decode
+        self._read = read
         self._ros_now = ros_now
         self._goals = GoalWatch(tracker.counters)
         self._inbox: deque[tuple[Callable[..., Effects], tuple[Any, ...]]] = deque()
@@ -64,14 +62,13 @@ class Intake:
         """action_msgs/GoalStatusArray."""
         self._inbox.append((self._goal_status, (message, time.monotonic_ns())))
 
-    def on_image(self, camera: str, message: Any) -> None:
-        """sensor_msgs/Image or CompressedImage."""
+    def on_image(self, camera: str, data: bytes) -> None:
+        """sensor_msgs/Image or CompressedImage, serialized."""
         now_ns = time.monotonic_ns()
         counts = self.cameras[camera]
         counts.received += 1
         counts.last_now = self._last_image_now = now_ns
-        counts.frame_id = message.header.frame_id
-        self._inbox.append((self._image, (camera, message, now_ns)))
+        self._inbox.append((self._image, (camera, data, now_ns)))
 
     def on_clock_jump(self, jump: Any) -> None:
         """rclpy's TimeJump, backwards."""
@@ -160,24 +157,24 @@ class Intake:
     def _clock_jump(self, now_ns: int, detail: str, to_ns: int) -> Effects:
         yield self._tracker.clock_jump(now_ns, detail, to_ns)
 
-    def _image(self, camera: str, message: Any, now_ns: int) -> Effects:
-        tracker = self._tracker
-        stamp_ns = conversions.to_ns(message.header.stamp)
-        if not stamp_ns:
-            self.cameras[camera].refused[diagnostics.NO_STAMP] += 1
+    def _image(self, camera: str, data: bytes, now_ns: int) -> Effects:
+        tracker, counts = self._tracker, self.cameras[camera]
+        try:
+            picture = self._read(data)
+        except ImageError as error:
+            counts.refused[diagnostics.MALFORMED] += 1
+            yield tracker.bad_image(camera, str(error), now_ns)
+            return
+        counts.frame_id = picture.frame_id
+        if not picture.stamp_ns:
+            counts.refused[diagnostics.NO_STAMP] += 1
             detail = "header.stamp is zero: the camera driver must stamp its pictures"
             yield tracker.bad_image(camera, detail, now_ns)
             return
-        yield tracker.image(camera, stamp_ns, now_ns)
-        for pair in self._synchronizer.add(camera, stamp_ns, message):
-            yield tracker.pair(pair.stamp_ns, lambda pair=pair: self._views(pair), now_ns)
-
-    def _views(self, pair: Pair) -> list[np.ndarray]:
-        """Decode the pictures of a pair; they are not needed after that."""
-        views = []
-        for camera, message in zip(self.cameras, pair.messages, strict=True):
-            try:
-                views.append(self._decode(message))
-            except ImageError as error:
-                raise ImageError(f"camera {camera}: {error}") from error
-        return views
+        yield tracker.image(camera, picture.stamp_ns, now_ns)
+        for pair in self._synchronizer.add(camera, picture.stamp_ns, picture):
+            yield tracker.pair(
+                pair.stamp_ns,
+                lambda pair=pair: views_of(tracker.config.cameras, pair.messages),
+                now_ns,
+            )

@@ -31,7 +31,7 @@ from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.model.handle import Answer, DetectorHandle, Died, LoadFailed, Ready, WorkerEvent
 from ifailsense_ros.ros import diagnostics, parameters
 from ifailsense_ros.ros.check_episode import CheckEpisodeServer
-from ifailsense_ros.ros.image_source import make_decoder, make_synchronizer
+from ifailsense_ros.ros.image_source import make_reader, make_synchronizer
 from ifailsense_ros.ros.inputs import Inputs
 from ifailsense_ros.ros.intake import Intake
 from ifailsense_ros.ros.outputs import Outputs
@@ -84,7 +84,7 @@ class Monitoring:
                 round(values["slop"] * SECOND),
                 values["pairing_queue"],
             ),
-            make_decoder(
+            make_reader(
                 values["image_decoder"], compressed=values["image_transport"] == "compressed"
             ),
             lambda: node.get_clock().now().nanoseconds,

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from tracker_bench import MS, ONE, SUCCESS, T0, TWO, Bench, S, bad_decode, film_one_episode
 
@@ -11,6 +12,7 @@ from ifailsense_ros.core.effects import (
     Judge,
     TrackerConfig,
 )
+from ifailsense_ros.core.errors import ImageError
 from ifailsense_ros.core.verdict import Reason
 
 # --- the good path ------------------------------------------------------------------------------
@@ -131,6 +133,65 @@ def test_broken_pictures_are_passed_over():
     assert set(keyframes(bench)) <= set(good)
     bench.do(bench.tracker.shut_down(bench.now))
     assert bench.tracker.fates.dropped["bad_image"] == 1
+
+
+def late(stamp, decoded, broken=()):
+    """A pair whose pictures are decoded when they are chosen, as those of `core.pictures` are."""
+
+    def decode():
+        decoded.append(stamp)
+        if stamp in broken:
+            raise ImageError("camera exo: corrupt")
+        return np.full((3, 4, 3), 7, np.uint8)
+
+    return lambda: [decode, decode]
+
+
+def film_late(bench, count, decoded, broken=()):
+    for step in range(count):
+        stamp = T0 + bench.now
+        bench.film(100, decode=late(stamp, decoded, {T0 + step * 100 * MS for step in broken}))
+
+
+def test_pictures_that_may_wait_are_decoded_for_keyframes_only():
+    bench, decoded = Bench(pre_roll_ns=0, buffer_capacity=16), []
+    bench.start()
+    film_late(bench, 300, decoded)
+    assert decoded == []
+    bench.end(offset_ms=-50)
+    chosen = keyframes(bench)
+    assert sorted(decoded) == sorted(2 * chosen)
+    (judge,) = bench.of(Judge)
+    assert {v.shape for k in judge.episode.keyframes for v in k.views} == {(2, 2, 3)}, "shrunk"
+
+
+def test_a_picture_found_broken_when_it_is_chosen_is_passed_over_and_counted():
+    """First and last picture of the episode, and all of its end but for one."""
+    bench, decoded = Bench(pre_roll_ns=0), []
+    bench.start()
+    broken = [0, *range(20, 24), 25, 26]
+    film_late(bench, 27, decoded, broken)
+    bench.end(offset_ms=-50)
+    chosen = keyframes(bench)
+    assert not set(chosen) & {T0 + step * 100 * MS for step in broken}
+    assert chosen[-1] == T0 + 2400 * MS
+    bench.do(bench.tracker.shut_down(bench.now))
+    fates = bench.tracker.fates
+    refused = {stamp for stamp in decoded if (stamp - T0) // (100 * MS) in broken}
+    assert fates.dropped["bad_image"] == len(refused) >= 3
+    assert fates.used + fates.decimated + fates.dropped.total() == 27
+
+
+def test_only_broken_pictures_that_were_to_be_decoded_late():
+    bench, decoded = Bench(pre_roll_ns=0), []
+    bench.start()
+    film_late(bench, 20, decoded, range(20))
+    bench.end(offset_ms=-50)
+    bench.film(500)
+    assert bench.only_reason() is Reason.BAD_IMAGE
+    assert "camera exo: corrupt" in bench.verdicts[0].judgement.detail
+    bench.do(bench.tracker.shut_down(bench.now))
+    assert bench.tracker.fates.dropped["bad_image"] == 20
 
 
 def test_a_decoder_that_breaks_does_not_break_the_tracker():

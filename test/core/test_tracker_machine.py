@@ -50,6 +50,14 @@ def decode_crash():
     raise RuntimeError("the decoder itself is broken")
 
 
+def decode_late():
+    return [lambda: VIEWS[0]] * 2
+
+
+def decode_late_bad():
+    return [lambda: VIEWS[0], decode_bad]
+
+
 class TrackerMachine(RuleBasedStateMachine):
     """Feeds random events and checks every effect against a small model."""
 
@@ -164,7 +172,11 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule(
         step_ms=st.sampled_from([-50, 0, 33, 100, 100, 400]),
         count=st.integers(1, 9),
-        decode=st.sampled_from([decode_good] * 6 + [decode_bad, decode_crash, lambda: VIEWS[:1]]),
+        decode=st.sampled_from(
+            [decode_good] * 4
+            + [decode_late] * 2
+            + [decode_bad, decode_late_bad, decode_crash, lambda: VIEWS[:1]]
+        ),
     )
     def pairs(self, step_ms, count, decode):
         for _ in range(count):

@@ -355,7 +355,7 @@ def test_broken_candidates_of_a_long_episode_are_passed_over_too(
 
 
 def test_only_keyframes_are_decoded(bag_maker: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ifailsense_ros.data import bag_pictures
+    from ifailsense_ros.core import cdr_pictures
 
     with bag_maker() as bag:
         bag.episode(99.9, 1, uuid.UUID(int=1), "lift it")
@@ -364,9 +364,9 @@ def test_only_keyframes_are_decoded(bag_maker: Callable, monkeypatch: pytest.Mon
                 bag.png(topic, 100 + 0.1 * step, np.full((24, 32, 3), (step, pov, 7), np.uint8))
         bag.episode(120.0, 2, uuid.UUID(int=1), "lift it")
     decoded = []
-    real = bag_pictures.decode_compressed
+    real = cdr_pictures.decode_compressed
     monkeypatch.setattr(
-        bag_pictures, "decode_compressed", lambda f, data: decoded.append(1) or real(f, data)
+        cdr_pictures, "decode_compressed", lambda f, data: decoded.append(1) or real(f, data)
     )
     detector = StepReader()
     (verdict,) = judge_bag(bag.path, detector)

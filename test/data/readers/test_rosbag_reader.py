@@ -185,7 +185,7 @@ def test_no_picture_is_decoded_before_it_is_asked_for(
     def refuse(*_: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr("ifailsense_ros.data.bag_pictures.decode_image", refuse)
+    monkeypatch.setattr("ifailsense_ros.core.cdr_pictures.decode_image", refuse)
     (record,) = RosbagReader(simple_bag)
     with pytest.raises(AssertionError, match="decoded"):
         record.read([0])
