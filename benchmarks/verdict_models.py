@@ -27,13 +27,12 @@ from transformers.initialization import no_init_weights
 
 from ifailsense_ros.core.checkpoint import (
     AnswerWords,
-    BaseModel,
     CheckpointConfig,
     FSHeadSettings,
     MontageSettings,
-    PictureSettings,
     VoteWeights,
 )
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.checkpoint import LoadedCheckpoint
@@ -178,24 +177,16 @@ def set_biases(blocks: FSBlocks, biases: tuple[float, float, float]) -> None:
 def settings_of(size: str, layers: tuple[int, ...], rule: str = "two_of_three") -> CheckpointConfig:
     """A checkpoint's settings around these layers."""
     height, width = SIZES[size].picture
-    return CheckpointConfig(
-        schema_version=3,
-        name=f"random-{size}",
-        base=BaseModel(),
-        adapter=None,
+    return bare_config(
+        f"random-{size}",
+        MontageSettings(4, 2, height // 2, width // 4),
+        prompt="<image> evaluate en {instruction}",
+        words=AnswerWords(("success",), ("fail",)),
         fs_blocks="fs_blocks.safetensors",
         hooked_layers=layers,
         fs_head=FSHeadSettings(SIZES[size].fs_widths, 4, 0.5),
         vote_weights=VoteWeights((1.0, 1.0, 1.0), 2.0),
         abstain_rule=rule,
-        answer_words=AnswerWords(("success",), ("fail",)),
-        prompt="<image> evaluate en {instruction}",
-        montage=MontageSettings(4, 2, height // 2, width // 4),
-        picture=PictureSettings(height, width),
-        min_keyframes=4,
-        training_data_hash="",
-        metrics={},
-        files={},
     )
 
 

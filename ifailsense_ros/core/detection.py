@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
-from ifailsense_ros.core.checkpoint import CheckpointConfig
+from ifailsense_ros.core.checkpoint import (
+    SCHEMA_VERSION,
+    AnswerWords,
+    BaseModel,
+    CheckpointConfig,
+    FSHeadSettings,
+    MontageSettings,
+    PictureSettings,
+    VoteWeights,
+)
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.verdict import Judgement
 
@@ -31,3 +42,46 @@ class Detector(Protocol):
         broken machine; the worker turns them into UNKNOWN / DETECTOR_ERROR.
         """
         ...
+
+
+def bare_config(
+    name: str,
+    montage: MontageSettings,
+    *,
+    prompt: str = "",
+    words: AnswerWords | None = None,
+    files: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> CheckpointConfig:
+    """Settings of a detector that has no checkpoint behind it: a baseline, or one of your own.
+
+    Args:
+        name: what it is called.
+        montage: which keyframes it wants, and in what size.
+        prompt: template; "" where nothing is asked.
+        words: answers that count.
+        files: name -> sha256 of what it was made from; `short_hash` tells others apart by it.
+        changes: other fields of `CheckpointConfig`.
+    """
+    config = CheckpointConfig(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        base=BaseModel(),
+        adapter=None,
+        fs_blocks=None,
+        hooked_layers=(),
+        fs_head=FSHeadSettings((1, 1), 1, 0.0),
+        vote_weights=VoteWeights((), 1.0),
+        abstain_rule="unknown_unless_unanimous",
+        answer_words=words or AnswerWords((), ()),
+        prompt=prompt,
+        montage=montage,
+        picture=PictureSettings(
+            montage.num_pov * montage.cell_height, montage.num_keyframes * montage.cell_width
+        ),
+        min_keyframes=montage.num_keyframes,
+        training_data_hash="",
+        metrics={},
+        files=files or {},
+    )
+    return replace(config, **changes)

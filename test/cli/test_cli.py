@@ -20,13 +20,12 @@ from ifailsense_ros import cli
 from ifailsense_ros.core.checkpoint import (
     AnswerWords,
     BaseModel,
-    CheckpointConfig,
     FSHeadSettings,
     MontageSettings,
-    PictureSettings,
     VoteWeights,
     sha256_of,
 )
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import CheckpointError
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteValue
@@ -34,24 +33,17 @@ from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteVa
 ROOT = Path(__file__).resolve().parents[2]
 BAG = ROOT / "bags" / "demo" / "test-00-success"
 
-CONFIG = CheckpointConfig(
-    schema_version=1,
-    name="double",
-    base=BaseModel(folder="base"),
-    adapter=None,
+CONFIG = bare_config(
+    "double",
+    MontageSettings(4, 2, 84, 84),
+    prompt="<image> evaluate en {instruction}",
+    words=AnswerWords(("success",), ("fail",)),
+    base=BaseModel("base"),
     fs_blocks="fs.safetensors",
     hooked_layers=(1, 2),
     fs_head=FSHeadSettings((4, 2), 1, 0.0),
     vote_weights=VoteWeights((1.0, 1.0), 2.0),
-    abstain_rule="unknown_unless_unanimous",
-    answer_words=AnswerWords(("success",), ("fail",)),
-    prompt="<image> evaluate en {instruction}",
-    montage=MontageSettings(num_keyframes=4, num_pov=2, cell_height=84, cell_width=84),
-    picture=PictureSettings(168, 336),
-    min_keyframes=4,
-    training_data_hash="",
     metrics={"accuracy": 0.9},
-    files={},
 )
 VOTES = (
     Vote("fs:1", VoteValue.SUCCESS, 0.9, 1.0),
@@ -215,7 +207,7 @@ def test_check_quick_does_not_load(
 def test_check_of_another_schema(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     folder = _checkpoint(tmp_path / "double")
     path = folder / "checkpoint.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 7'))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 7}))
     assert cli.main(["check", str(folder)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1

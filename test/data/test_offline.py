@@ -15,15 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifailsense_ros.core.checkpoint import (
-    AnswerWords,
-    BaseModel,
-    CheckpointConfig,
-    FSHeadSettings,
-    MontageSettings,
-    PictureSettings,
-    VoteWeights,
-)
+from ifailsense_ros.core.checkpoint import CheckpointConfig, MontageSettings
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import BagError
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteValue
@@ -32,25 +25,7 @@ from ifailsense_ros.evaluate.offline import OfflineVerdict, geometry_of, judge_b
 SECOND = 10**9
 ID = uuid.UUID(int=7)
 
-CONFIG = CheckpointConfig(
-    schema_version=1,
-    name="double",
-    base=BaseModel(folder="base"),
-    adapter=None,
-    fs_blocks=None,
-    hooked_layers=(),
-    fs_head=FSHeadSettings((4, 2), 1, 0.0),
-    vote_weights=VoteWeights((), 1.0),
-    abstain_rule="unknown_unless_unanimous",
-    answer_words=AnswerWords(("success",), ("fail",)),
-    prompt="<image> {instruction}",
-    montage=MontageSettings(num_keyframes=4, num_pov=2, cell_height=8, cell_width=8),
-    picture=PictureSettings(16, 32),
-    min_keyframes=4,
-    training_data_hash="",
-    metrics={},
-    files={},
-)
+CONFIG = bare_config("double", MontageSettings(4, 2, 8, 8))
 
 
 class Double:

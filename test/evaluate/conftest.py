@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 
 from ifailsense_ros.core.arbitration import arbitrate
-from ifailsense_ros.core.checkpoint import (
-    AnswerWords,
-    BaseModel,
-    CheckpointConfig,
-    FSHeadSettings,
-    MontageSettings,
-    PictureSettings,
-    VoteWeights,
-)
+from ifailsense_ros.core.checkpoint import CheckpointConfig, MontageSettings
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.verdict import Judgement, Reason, Vote, VoteValue
 from ifailsense_ros.data.build import BuildSettings, build
 from ifailsense_ros.data.episode_store import EpisodeRow, shard_path, write_shard
@@ -32,25 +25,8 @@ GENERATOR = "7"
 
 def config(num_keyframes: int = 4, num_pov: int = 2, name: str = "rule") -> CheckpointConfig:
     """Settings of the detector by rule."""
-    return CheckpointConfig(
-        schema_version=1,
-        name=name,
-        base=BaseModel("base"),
-        adapter=None,
-        fs_blocks="fs_blocks.safetensors",
-        hooked_layers=(1, 2, 3),
-        fs_head=FSHeadSettings((8, 4), 2, 0.5),
-        vote_weights=VoteWeights((1.0, 1.0, 1.0), 2.0),
-        abstain_rule="unknown_unless_unanimous",
-        answer_words=AnswerWords(("success",), ("fail",)),
-        prompt="<image> evaluate en {instruction}",
-        montage=MontageSettings(num_keyframes, num_pov, 14, 14),
-        picture=PictureSettings(14 * num_pov, 14 * num_keyframes),
-        min_keyframes=1,
-        training_data_hash="0" * 64,
-        metrics={},
-        files={},
-    )
+    montage = MontageSettings(num_keyframes, num_pov, 14, 14)
+    return bare_config(name, montage, min_keyframes=1, hooked_layers=(1, 2, 3))
 
 
 @dataclass

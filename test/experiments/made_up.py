@@ -16,9 +16,9 @@ from ifailsense_ros.core.checkpoint import (
     CheckpointConfig,
     FSHeadSettings,
     MontageSettings,
-    PictureSettings,
     VoteWeights,
 )
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.verdict import Vote, VoteValue
 from ifailsense_ros.data.failure_classes import FAILURE_CLASSES
 from ifailsense_ros.data.manifest import FORMAT, MANIFEST, SUMMARY
@@ -44,24 +44,18 @@ def data_set(folder: Path, content: str = "") -> None:
 def checkpoint_config(cell: TrainingCell) -> CheckpointConfig:
     """Settings of a checkpoint that could be the cell's; every cell has another hash."""
     name = cell.recipe if cell.ablation == "none" else f"control-{cell.ablation}"
-    return CheckpointConfig(
-        schema_version=1,
-        name=name,
+    return bare_config(
+        name,
+        MontageSettings(4, 2, 14, 14),
+        prompt="<image> evaluate en {instruction}",
+        words=AnswerWords(("success",), ("fail",)),
+        files={"fs_blocks.safetensors": "0" * 64},
         base=BaseModel("base"),
-        adapter=None,
         fs_blocks="fs_blocks.safetensors",
         hooked_layers=(1, 2, 3),
         fs_head=FSHeadSettings((8, 4), 2, 0.5),
         vote_weights=VoteWeights((1.0, 1.0, 1.0), 2.0),
-        abstain_rule="unknown_unless_unanimous",
-        answer_words=AnswerWords(("success",), ("fail",)),
-        prompt="<image> evaluate en {instruction}",
-        montage=MontageSettings(4, 2, 14, 14),
-        picture=PictureSettings(28, 56),
-        min_keyframes=3,
         training_data_hash=f"{zlib.crc32(cell.name.encode()):08x}" * 8,
-        metrics={},
-        files={"fs_blocks.safetensors": "0" * 64},
     )
 
 

@@ -17,13 +17,12 @@ from transformers import (
 
 from ifailsense_ros.core.checkpoint import (
     AnswerWords,
-    BaseModel,
     CheckpointConfig,
     FSHeadSettings,
     MontageSettings,
-    PictureSettings,
     VoteWeights,
 )
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.tiny import build_processor, initialise_small
@@ -107,24 +106,16 @@ def pictures_for(processor, count: int) -> list[np.ndarray]:
 
 def base_config(**changes) -> CheckpointConfig:
     """Settings that fit `build_model("dinov2")` with FS blocks on layers 0, 1 and 2."""
-    config = CheckpointConfig(
+    config = bare_config(
+        "tiny-test",
+        MontageSettings(4, 2, 14, 14),
+        prompt=TEMPLATE,
+        words=AnswerWords(("success",), ("fail",)),
         schema_version=1,
-        name="tiny-test",
-        base=BaseModel(),
-        adapter=None,
-        fs_blocks=None,
         hooked_layers=(0, 1, 2),
         fs_head=FSHeadSettings((16, 8), 2, 0.1),
         vote_weights=VoteWeights((1.0, 1.0, 1.0), 2.0),
         abstain_rule="two_of_three",
-        answer_words=AnswerWords(("success",), ("fail",)),
-        prompt=TEMPLATE,
-        montage=MontageSettings(4, 2, 14, 14),
-        picture=PictureSettings(*PICTURE),
-        min_keyframes=4,
-        training_data_hash="",
-        metrics={},
-        files={},
     )
     return replace(config, **changes)
 

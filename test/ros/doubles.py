@@ -14,11 +14,9 @@ from ifailsense_ros.core.checkpoint import (
     AnswerWords,
     BaseModel,
     CheckpointConfig,
-    FSHeadSettings,
     MontageSettings,
-    PictureSettings,
-    VoteWeights,
 )
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import CheckpointError
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteValue
@@ -26,24 +24,13 @@ from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteVa
 
 def make_config(num_pov: int = 2, min_keyframes: int = 4) -> CheckpointConfig:
     """Settings of a checkpoint with small cells."""
-    return CheckpointConfig(
-        schema_version=1,
-        name="double",
-        base=BaseModel(folder="base"),
-        adapter=None,
-        fs_blocks="fs.safetensors",
-        hooked_layers=(1,),
-        fs_head=FSHeadSettings(widths=(4, 2), pooling_heads=1, dropout=0.0),
-        vote_weights=VoteWeights(fs=(1.0,), vlm=2.0),
-        abstain_rule="unknown_unless_unanimous",
-        answer_words=AnswerWords(success=("success",), fail=("fail",)),
+    return bare_config(
+        "double",
+        MontageSettings(4, num_pov, 16, 24),
         prompt="<image> evaluate en {instruction}",
-        montage=MontageSettings(num_keyframes=4, num_pov=num_pov, cell_height=16, cell_width=24),
-        picture=PictureSettings(height=32, width=96),
+        words=AnswerWords(("success",), ("fail",)),
+        base=BaseModel("base"),
         min_keyframes=min_keyframes,
-        training_data_hash="",
-        metrics={},
-        files={},
     )
 
 

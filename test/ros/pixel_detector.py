@@ -11,38 +11,15 @@ import zlib
 from dataclasses import replace
 
 from ifailsense_ros.core.arbitration import arbitrate
-from ifailsense_ros.core.checkpoint import (
-    AnswerWords,
-    BaseModel,
-    CheckpointConfig,
-    FSHeadSettings,
-    MontageSettings,
-    PictureSettings,
-    VoteWeights,
-)
+from ifailsense_ros.core.checkpoint import MontageSettings
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.montage import MontageGeometry, compose
 from ifailsense_ros.core.prompt import build_prompt
 from ifailsense_ros.core.verdict import Judgement, Vote, VoteValue
 
-CONFIG = CheckpointConfig(
-    schema_version=1,
-    name="pixels",
-    base=BaseModel(folder="base"),
-    adapter=None,
-    fs_blocks="fs.safetensors",
-    hooked_layers=(0, 1, 2),
-    fs_head=FSHeadSettings((4, 2), 1, 0.0),
-    vote_weights=VoteWeights((1.0, 1.0, 1.0), 2.0),
-    abstain_rule="unknown_unless_unanimous",
-    answer_words=AnswerWords(("success",), ("fail",)),
-    prompt="<image> evaluate en {instruction}",
-    montage=MontageSettings(num_keyframes=4, num_pov=2, cell_height=84, cell_width=84),
-    picture=PictureSettings(168, 336),
-    min_keyframes=4,
-    training_data_hash="",
-    metrics={},
-    files={},
+CONFIG = bare_config(
+    "pixels", MontageSettings(4, 2, 84, 84), prompt="<image> evaluate en {instruction}"
 )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig, MontageSettings
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.verdict import Judgement, Outcome
-from ifailsense_ros.evaluate.baselines.formats import baseline_config
 
 
 class ConstantDetector:
@@ -19,7 +19,7 @@ class ConstantDetector:
     """
 
     def __init__(self, outcome: Outcome, montage: MontageSettings) -> None:
-        self._config = baseline_config(f"always-{outcome.name.lower()}", montage)
+        self._config = bare_config(f"always-{outcome.name.lower()}", montage)
         self._judgement = Judgement(outcome, p_success=float(outcome is Outcome.SUCCESS))
 
     @property

@@ -20,12 +20,13 @@ import cv2
 import numpy as np
 
 from ifailsense_ros.core.checkpoint import MontageSettings
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.errors import ConfigError, DetectorStopped, text_of
 from ifailsense_ros.core.prompt import IMAGE_TOKEN
 from ifailsense_ros.core.verdict import Judgement, Reason, VoteValue
 from ifailsense_ros.evaluate.baselines.asking import AskingDetector
 from ifailsense_ros.evaluate.baselines.budget import Budget
-from ifailsense_ros.evaluate.baselines.formats import FORMATS, Format, baseline_config
+from ifailsense_ros.evaluate.baselines.formats import FORMATS, Format
 from ifailsense_ros.evaluate.baselines.names import BaselineName
 
 _log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class EndpointDetector(AskingDetector):
         url = urlsplit(str(client.base_url))  # may hold a password, which is nobody's business
         host = f"{url.hostname}:{url.port}" if url.port else str(url.hostname)
         template = fmt.template(montage)
-        config = baseline_config(f"openai-{model}", montage, prompt=template, words=fmt.words)
+        config = bare_config(f"openai-{model}", montage, prompt=template, words=fmt.words)
         # Whatever may change a verdict is in the id; what it may cost is not.
         more = f"{'' if detail == 'high' else f'+{detail}'}{'+logprobs' * logprobs}"
         super().__init__(config, f"{model}@{host}+{fmt.name}{more}", fmt)

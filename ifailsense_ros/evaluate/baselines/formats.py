@@ -9,16 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 from ifailsense_ros.core.arbitration import VLM_SOURCE, arbitrate
-from ifailsense_ros.core.checkpoint import (
-    SCHEMA_VERSION,
-    AnswerWords,
-    BaseModel,
-    CheckpointConfig,
-    FSHeadSettings,
-    MontageSettings,
-    PictureSettings,
-    VoteWeights,
-)
+from ifailsense_ros.core.checkpoint import AnswerWords, MontageSettings
 from ifailsense_ros.core.prompt import IMAGE_TOKEN
 from ifailsense_ros.core.verdict import Judgement, Reason, Vote, VoteValue
 
@@ -132,43 +123,3 @@ FORMATS = {
         ),
     )
 }
-
-
-def baseline_config(
-    name: str,
-    montage: MontageSettings,
-    *,
-    prompt: str = "",
-    words: AnswerWords | None = None,
-    files: dict[str, str] | None = None,
-) -> CheckpointConfig:
-    """Settings of a detector that has no checkpoint of ours behind it.
-
-    Args:
-        name: what it is called.
-        montage: which keyframes it wants, and in what size.
-        prompt: template; "" where nothing is asked.
-        words: answers that count.
-        files: name -> sha256 of what it was made from; `short_hash` tells others apart by it.
-    """
-    return CheckpointConfig(
-        schema_version=SCHEMA_VERSION,
-        name=name,
-        base=BaseModel(),
-        adapter=None,
-        fs_blocks=None,
-        hooked_layers=(),
-        fs_head=FSHeadSettings((1, 1), 1, 0.0),
-        vote_weights=VoteWeights((), 1.0),
-        abstain_rule=ABSTAIN_RULE,
-        answer_words=words or AnswerWords((), ()),
-        prompt=prompt,
-        montage=montage,
-        picture=PictureSettings(
-            montage.num_pov * montage.cell_height, montage.num_keyframes * montage.cell_width
-        ),
-        min_keyframes=montage.num_keyframes,
-        training_data_hash="",
-        metrics={},
-        files=files or {},
-    )

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from ifailsense_ros.core.checkpoint import AnswerWords, MontageSettings
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.errors import CheckpointError
 from ifailsense_ros.core.prompt import IMAGE_TOKEN
 from ifailsense_ros.core.verdict import Judgement, Reason, VoteValue
 from ifailsense_ros.evaluate.baselines.asking import AskingDetector
-from ifailsense_ros.evaluate.baselines.formats import FORMATS, Format, baseline_config
+from ifailsense_ros.evaluate.baselines.formats import FORMATS, Format
 from ifailsense_ros.evaluate.baselines.local_files import LoadedVLM, load_vlm_of_others
 from ifailsense_ros.model.device import is_out_of_memory
 
@@ -73,7 +74,7 @@ class ZeroShotDetector(AskingDetector):
     def __init__(
         self, vlm: LoadedVLM, montage: MontageSettings, fmt: Format, *, likelier: bool = False
     ) -> None:
-        config = baseline_config(
+        config = bare_config(
             f"zero-shot-{vlm.name}",
             montage,
             prompt=fmt.template(montage),
