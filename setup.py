@@ -214,6 +214,7 @@ setup(
             "ifailsense=ifailsense_ros.cli:main",
             "ifailsense_monitor=ifailsense_ros.ros.monitor:main",
             "ifailsense_detector=ifailsense_ros.ros.detector_server:main",
+            "ifailsense_sim_robot=ifailsense_ros.ros.sim_robot:main",
         ]
     },
     # A placeholder, so that the wheel command looks at data files at all; BuildPy fills in more.

@@ -52,7 +52,7 @@ exec 9< requirements.lock
 flock 9
 
 environment_id="$(printf '%s %s' "$(hash_of requirements.lock)" "$(command -v "$python")")"
-package_id="$(hash_of msg action srv cmake CMakeLists.txt package.xml pyproject.toml setup.py scripts/ifailsense scripts/ifailsense_monitor scripts/ifailsense_detector)"
+package_id="$(hash_of msg action srv cmake CMakeLists.txt package.xml pyproject.toml setup.py scripts/ifailsense scripts/ifailsense_monitor scripts/ifailsense_detector scripts/ifailsense_sim_robot examples/recovery_planner.py)"
 environment_stamp="$env/.ifailsense-environment"
 package_stamp="$env/.ifailsense-package"
 

@@ -35,6 +35,9 @@ FROZEN = {
     "ifailsense_ros/action/CheckEpisode": (
         "RIHS01_91467fe2b9369e7b2bdec08dd8f373816a966e3db5c35b9059ae74c4d078b092"
     ),
+    "ifailsense_ros/action/ExecuteInstruction": (
+        "RIHS01_72fc5ee666f1ef151f5326f6f9a328ec0308b9021be8c829c0b4e54383e071b8"
+    ),
     "ifailsense_ros/srv/GetDetector": (
         "RIHS01_a258c54b0d72fd585fecc75b4af507c6af50ddbf4a6f26f5e8f241456438d7a0"
     ),
@@ -315,7 +318,10 @@ def test_wheel_holds_what_users_need_and_nothing_else(tmp_path: Path) -> None:
         if p.is_file() and "__pycache__" not in p.parts
     }
     expected |= {f"ifailsense_ros/interfaces/{p.parent.name}/{p.name}" for p in ROOT.glob("msg/*")}
-    expected |= {"ifailsense_ros/interfaces/action/CheckEpisode.action"}
+    expected |= {
+        f"ifailsense_ros/interfaces/action/{name}.action"
+        for name in ("CheckEpisode", "ExecuteInstruction")
+    }
     expected |= {f"ifailsense_ros/interfaces/srv/{p.name}" for p in ROOT.glob("srv/*")}
     inside = {name for name in names if name.startswith("ifailsense_ros/")}
     assert inside == expected

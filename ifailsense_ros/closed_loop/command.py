@@ -113,7 +113,6 @@ def main(argv: list[str] | None = None) -> int:
         settings = settings_of(args)
         spec = "" if args.no_detector else args.detector
         model_id = model_id_of(spec, args.device) if spec else ""
-        _prepare_rendering()
         rows, problems = run(
             Arms(settings, spec, args.device), model_id, args.out, workers=args.workers
         )
@@ -132,12 +131,6 @@ def main(argv: list[str] | None = None) -> int:
     print_figures(found, make_console())
     print(f"in {args.out}")
     return 1 if problems else 0
-
-
-def _prepare_rendering() -> None:
-    """One rasteriser thread a process, and no window, unless somebody knows better."""
-    for name, value in (("MUJOCO_GL", "egl"), ("LP_NUM_THREADS", "1")):
-        os.environ.setdefault(name, value)
 
 
 def _write(path: Path, rows: Iterable[Try]) -> None:

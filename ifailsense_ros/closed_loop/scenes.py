@@ -7,6 +7,7 @@ ones for as long as they decide alike (common random numbers). Only keyframes ar
 from __future__ import annotations
 
 import uuid
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from ifailsense_ros.sim.rollout import MAX_ATTEMPTS, SPLITS, Setup, draw_setup
 SAMPLE_NS = round(SAMPLE_S * 1e9)
 CANDIDATES = 16
 """Keyframe candidates the monitor node keeps, as a multiple of T (`TrackerConfig`)."""
+PRE_ROLL_NS = 200_000_000
+"""Before START, from where the node counts its slots; there are no pictures in it."""
 
 
 def setup_of(split: str, seed: int, index: int, look: str) -> Setup:
@@ -68,7 +71,10 @@ class Stage:
     def __init__(self, settings: Settings, *, pictures: bool) -> None:
         self.world = World()
         self.robot = Robot(self.world, settings.policy)
-        self.camera = Camera(self.world) if pictures else None
+        self.camera = None
+        if pictures:
+            self.camera = Camera(self.world)
+            weakref.finalize(self, self.camera.close)  # at the process's end, too
 
 
 class Course:
@@ -158,7 +164,9 @@ def keyframes_of(count: int, num_keyframes: int) -> list[int]:
     Raises:
         ValueError: fewer samples than keyframes.
     """
-    buffer: KeyframeBuffer[int] = KeyframeBuffer(num_keyframes, CANDIDATES * num_keyframes)
+    buffer: KeyframeBuffer[int] = KeyframeBuffer(
+        num_keyframes, CANDIDATES * num_keyframes, origin_ns=-PRE_ROLL_NS
+    )
     for number in range(count):
         buffer.add(number * SAMPLE_NS, number)
     return [number for _, number in buffer.select()]

@@ -17,7 +17,8 @@ from ifailsense_ros.ros import rigs
 
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 MONITOR = ROOT / "launch" / "monitor.launch.py"
-RIGS = [path for path in LAUNCH_FILES if path != MONITOR]
+LOOP = ROOT / "launch" / "closed_loop.launch.py"
+RIGS = [path for path in LAUNCH_FILES if path not in (MONITOR, LOOP)]
 DOCUMENTED = (ROOT / "docs" / "interfaces.md").read_text()
 
 
@@ -47,7 +48,7 @@ def rows_of(path: Path) -> list[tuple]:
 
     Those of a rig are in `rigs`, but for its params_file.
     """
-    if path != MONITOR:
+    if path in RIGS:
         return [(name, *row) for name, row in rigs.arguments_of(rig_name(path)).items()]
     tree = ast.parse(path.read_text())
     names = {
@@ -74,7 +75,7 @@ def test_structure_of_a_launch_file_without_executing_it(path):
         assert choices is None or default in choices, name
 
 
-@pytest.mark.parametrize("path", [MONITOR, Path(rigs.__file__)], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [MONITOR, LOOP, Path(rigs.__file__)], ids=lambda path: path.name)
 def test_arguments_are_declared_with_all_that_the_tables_say(path):
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     (declare,) = [c for c in calls if getattr(c.func, "id", "") == "DeclareLaunchArgument"]
@@ -127,6 +128,53 @@ def test_a_rigs_launch_file_names_its_own_rig(path):
 def test_every_rig_has_a_launch_file_and_parameters():
     parameters = {path.stem for path in (ROOT / "config" / "rigs").iterdir()}
     assert set(rigs.RIGS) == {rig_name(path) for path in RIGS} == parameters
+
+
+def pairs_of(node: ast.Dict) -> list[tuple[ast.expr, ast.expr]]:
+    return list(zip(node.keys, node.values, strict=True))
+
+
+def test_structure_of_the_closed_loop() -> None:
+    tree = ast.parse(LOOP.read_text())
+    names = {
+        n.targets[0].id: n.value
+        for n in tree.body
+        if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)
+    }
+    nodes = {
+        ast.literal_eval(keywords["name"]): keywords
+        for keywords in (
+            {k.arg: k.value for k in call.keywords}
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Node"
+        )
+    }
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    for keywords in nodes.values():
+        executable = ast.literal_eval(keywords["executable"])
+        (program,) = [p for f in ("scripts", "examples") for p in (ROOT / f).glob(executable)]
+        assert program.stat().st_mode & 0o111, f"{program} is not executable"
+        assert f"{program.parent.name}/{program.name}" in cmake, f"{program} is not installed"
+    # Every argument is a parameter of one node, of the type that its default has.
+    given = {
+        ast.literal_eval(node): {ast.literal_eval(name): kind.id for name, kind in pairs_of(of)}
+        for node, of in pairs_of(names["PARAMETERS"])
+    }
+    assert set(given) == set(nodes)
+    rows = {name: default for name, default, *_ in rows_of(LOOP)}
+    assert sorted(rows) == sorted(name for of in given.values() for name in of)
+    for name, kind in (item for of in given.values() for item in of.items()):
+        {"int": int, "float": float, "str": str}[kind](rows[name])
+    # What the nodes declare, read from their code.
+    sources = {
+        "robot": ROOT / "ifailsense_ros" / "ros" / "sim_robot_node.py",
+        "planner": ROOT / "examples" / "recovery_planner.py",
+        "monitor": ROOT / "config" / "monitor.yaml",
+    }
+    for node, of in given.items():
+        text = sources[node].read_text()
+        quote = "" if node == "monitor" else '"'
+        assert all(f"{quote}{name}{quote}" in text for name in of), node
 
 
 # --- execution: needs launch_ros (a ROS install, or upstream's Python) ----------------------------
@@ -273,7 +321,7 @@ def test_show_args_knows_every_argument(prefix, path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     shown = {a.name: a for a in module.generate_launch_description().get_launch_arguments()}
-    assert set(shown) == {row[0] for row in rows_of(MONITOR)}
+    assert set(shown) == {row[0] for row in rows_of(LOOP if path == LOOP else MONITOR)}
     assert all(a.description and a.default_value is not None for a in shown.values())
 
 
