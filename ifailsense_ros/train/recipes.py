@@ -252,6 +252,7 @@ QUERY_KEY_VALUE = LORA_TARGETS
 # Colours and verbs are learned first; left and right, in two categories, take longest.
 LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
 ARRIVALS = {"rotating": 2.0, "pushing": 1.5, "placing": 2.5, "lighting": 1.5}
+TURNS = {**ARRIVALS, "rotating": 6.0}
 # Much of what it learns from has nothing done in it: what was wanted must be seen to have come
 # true, and not only to have been attempted.
 UNFINISHED_SHARE = 0.5
@@ -352,6 +353,16 @@ _LOOKING = (
         packed=Questions(right=4, wrong=4, unfinished=3, scene=3),
         templates=WORDINGS,
         views=(MONTAGE, MONTAGE, ENDS, EXO_ENDS),
+    ),
+    # Which way something was turned is hardly seen at the ends.
+    Stage0(
+        Schedule(steps=600, lr=7e-4, warmup=50, eval_every=100, seed=46),
+        Sampling(
+            pictures=16, hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=TURNS, twins=True
+        ),
+        packed=Questions(right=4, wrong=4, unfinished=3, scene=3),
+        templates=WORDINGS,
+        views=(MONTAGE, MONTAGE, MONTAGE, ENDS),
     ),
 )
 
