@@ -3,18 +3,21 @@
 # make data   record the standard simulated data sets into data/ (hours; stop and go on at will)
 # make sim-tiny  data, then the training of sim-tiny, into runs/sim-tiny (hours; docs/training.md)
 # make experiments   train and judge everything in docs/results.md, and write it (many hours; likewise)
+# make closed-loop   does a robot that listens to the monitor get more done? (an hour or two; likewise)
 #
 # They set up what they need in $(VENV), from pinned versions, and nothing outside of it.
 #   PYTHON=python3.12   the interpreter to make it with
 #   VENV=folder         where
 #   DEMO_ARGS="..."     passed to the demo, e.g. DEMO_ARGS=--shuffle-weights
 #   EXPERIMENTS_ARGS="..."  passed to the experiments, e.g. EXPERIMENTS_ARGS="--only 'sim-tiny/*'"
+#   CLOSED_LOOP_ARGS="..."  passed to the closed loop, e.g. CLOSED_LOOP_ARGS="--split dev --tasks 20"
 #   PYTEST_ARGS="..."   passed to pytest, e.g. PYTEST_ARGS="test/core -k tracker"
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 VENV ?= .venv
 DEMO_ARGS ?=
 EXPERIMENTS_ARGS ?=
+CLOSED_LOOP_ARGS ?=
 PYTEST_ARGS ?=
 
 RUN := $(VENV)/bin/python
@@ -24,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE RMW_IMPLEMENTATION ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-sim data sim-tiny experiments lint format lock colcon clean
+.PHONY: help env demo test test-sim data sim-tiny experiments closed-loop lint format lock colcon clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -53,6 +56,15 @@ sim-tiny: data
 experiments: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
 	@$(RUN) -m ifailsense_ros.cli experiments --data data $(EXPERIMENTS_ARGS)
+
+closed-loop: export MUJOCO_GL ?= egl
+closed-loop: export LP_NUM_THREADS = 1
+closed-loop: export OMP_NUM_THREADS = 1
+closed-loop: env
+	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
+	@$(RUN) -m ifailsense_ros.cli closed-loop --out runs/closed_loop $(CLOSED_LOOP_ARGS)
+	@$(RUN) -m ifailsense_ros.cli closed-loop early --out runs/closed_loop_early $(CLOSED_LOOP_ARGS)
+	@$(RUN) -m ifailsense_ros.cli closed-loop report --loop runs/closed_loop --early runs/closed_loop_early
 
 lint: env
 	@$(RUN) -m ruff format --check .

@@ -93,6 +93,22 @@ _PASSED_ON = {
         "ifailsense_ros.cli.label",
         "verdicts on a LeRobot data set, and labelled or filtered copies of it",
     ),
+    ("closed-loop", "report"): (
+        "ifailsense_ros.closed_loop.report",
+        "the closed loop's figures and plots in docs/closed_loop.md",
+    ),
+    ("closed-loop", "early"): (
+        "ifailsense_ros.closed_loop.early",
+        "how early a failure is announced, at what false alarm rate",
+    ),
+    ("closed-loop", "film"): (
+        "ifailsense_ros.closed_loop.film",
+        "a rescue, with the verdicts on screen",
+    ),
+    ("closed-loop",): (
+        "ifailsense_ros.closed_loop.command",
+        "how much more a robot gets done that listens to the monitor; also report, early, film",
+    ),
     ("figures",): (
         "ifailsense_ros.evaluate.breakdown",
         "figures of what `ifailsense predict` wrote, with intervals",
