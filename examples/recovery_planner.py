@@ -51,8 +51,8 @@ class Planner(Node):
         verdict_timeout: seconds to wait for a verdict; silence is no success.
     """
 
-    def __init__(self) -> None:
-        super().__init__("planner")
+    def __init__(self, **settings: object) -> None:
+        super().__init__("planner", **settings)
         monitor = self.declare_parameter("monitor", "/monitor").value.rstrip("/")
         self.timeout = self.declare_parameter("verdict_timeout", 90.0).value
         rules = {"max_tries": 3, "give_up_below": 0.0, "give_up_after": 2}
