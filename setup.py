@@ -32,13 +32,15 @@ RUN_REQUIREMENTS = [
     "pyyaml>=6",
     "rich>=13",
     "rosbags>=0.10.4",
-    "safetensors>=0.4",
-    "torch>=2.6",
-    "transformers>=5.0,<6; python_version >= '3.11'",
-    "transformers>=5.0,<=5.20; python_version < '3.11'",
-    "huggingface-hub>=0.34",  # comes with transformers; detectors by name on the hub
-    "peft>=0.17",
-    "tokenizers>=0.21",
+    "safetensors>=0.8",
+    "torch>=2.7",
+    # 5.23 is the first that applies Gemma 2's soft cap in PaliGemma's forward. Python 3.10 has none
+    # later than 5.20, where model/ applies the caps, and zero-shot baselines go without.
+    "transformers>=5.23,<6; python_version >= '3.11'",
+    "transformers>=5.18,<5.21; python_version < '3.11'",
+    "huggingface-hub>=1.31",  # comes with transformers; detectors by name on the hub
+    "peft>=0.20",
+    "tokenizers>=0.23.1",
     "pillow>=10",
 ]
 EXTRAS = {

@@ -15,6 +15,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import ifailsense_ros
 from ifailsense_ros.core.verdict import Outcome, Reason, VoteValue
@@ -127,6 +129,19 @@ def _setup_constants() -> tuple[list[str], dict[str, list[str]]]:
 
 def _names(requirements: list[str]) -> set[str]:
     return {re.split(r"[<>=;\[ ]", r, maxsplit=1)[0] for r in requirements}
+
+
+def test_pins_and_the_robots_requirements_keep_the_bounds_of_setup() -> None:
+    bounds = [Requirement(text) for text in _setup_constants()[0]]
+    lock = re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.M)
+    pinned = {canonicalize_name(name): version for name, version in lock}
+    for bound in bounds:
+        if bound.marker is None or bound.marker.evaluate({"python_version": "3.11"}):
+            assert pinned[canonicalize_name(bound.name)] in bound.specifier, bound
+    lines = (ROOT / "requirements-ros.txt").read_text().splitlines()
+    robot = {Requirement(line) for line in lines if not line.startswith("#")}
+    other = {bound.name for bound in robot - set(bounds)}
+    assert other == {"numpy", "opencv-python-headless"}  # those that cv_bridge was built against
 
 
 def test_one_version_everywhere() -> None:

@@ -2,7 +2,8 @@
 
 Transformers refuses the fused kernel for Gemma2, because the kernel cannot soft-cap the attention
 scores. A checkpoint without that cap (ours) loses nothing by it and trains with less CPU time
-and memory; with the cap (Google's) the plain implementation stays.
+and memory; with the cap (Google's) it is the plain implementation, which is said here because
+transformers before 5.21 takes the kernel and forgets the cap.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ AttentionMaskInterface.register(FUSED, sdpa_mask)
 
 
 def use_fused_attention(language_model: nn.Module) -> bool:
-    """Switch a decoder to the fused kernel if it has no soft cap; says whether it did."""
-    if getattr(language_model.config, "attn_logit_softcapping", None) is not None:
-        return False
-    language_model.set_attn_implementation(FUSED)
-    return True
+    """Switch a decoder to the fused kernel if it has no soft cap, else to the plain one; says
+    whether it is the fused one.
+    """
+    capped = getattr(language_model.config, "attn_logit_softcapping", None) is not None
+    language_model.set_attn_implementation("eager" if capped else FUSED)
+    return not capped
