@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ifailsense_ros.data.ablation import Ablation
@@ -15,7 +17,7 @@ class ShuffledSet(TrainingSet):
     """A `TrainingSet` whose sentences are right or wrong by `Ablation.label`, whatever was done.
 
     A pair of an episode and a sentence has the same coin in every batch and every stage; captions
-    follow it. Only training is shuffled: validation pairs keep their truth.
+    follow it. What is asked about scenes, and validation pairs, keep their truth.
     """
 
     def draw(self, rng: np.random.Generator, sampling: Sampling) -> list[Drawn]:
@@ -32,8 +34,8 @@ class ShuffledSet(TrainingSet):
 def _tossed(drawn: Drawn) -> Drawn:
     sentences = [(text, True) for text in drawn.right] + [(text, False) for text in drawn.wrong]
     coins = [(text, _COIN.label(drawn.index, text, truth)) for text, truth in sentences]
-    return Drawn(
-        drawn.index,
-        tuple(text for text, right in coins if right),
-        tuple(text for text, right in coins if not right),
+    return replace(
+        drawn,
+        right=tuple(text for text, right in coins if right),
+        wrong=tuple(text for text, right in coins if not right),
     )

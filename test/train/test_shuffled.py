@@ -34,6 +34,16 @@ def test_the_same_sentences_are_drawn_with_coins_for_labels(store):
         assert labels.setdefault((index, text), label) == label  # one coin a pair, everywhere
 
 
+def test_scenes_are_asked_about_as_they_are(store):
+    sets = TrainingSet(store, "train"), ShuffledSet(store, "train")
+    true, tossed = (
+        s.draw_questions(np.random.default_rng(1), Sampling(pictures=20), Questions(scene=1))
+        for s in sets
+    )
+    assert [d.scene for d in true] == [d.scene for d in tossed]
+    assert all(d.scene for d in true)
+
+
 def test_a_run_shuffles_training_and_not_validation(store, tmp_path):
     recipe = short(RECIPES["sim-tiny"])
     run = Run(recipe, store, store, tmp_path / "run", Ablation("shuffled_labels"))
