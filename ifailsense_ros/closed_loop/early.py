@@ -38,12 +38,20 @@ from ifailsense_ros.evaluate.metrics import RESAMPLES, SEED
 from ifailsense_ros.evaluate.results import write_json
 from ifailsense_ros.evaluate.spread import Done, Work, spread
 from ifailsense_ros.sim import GENERATOR_VERSION
+from ifailsense_ros.sim.tasks import CATEGORIES
 
 FRACTIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of an attempt's time; the last one is its end."""
 
 ALARM_RATES = (0.01, 0.05, 0.1, 0.2)
 """Shares of successful attempts that may be called failures."""
+
+WAYS = {
+    "early": "on the way and at the end, one threshold",
+    "timed": "on the way and at the end, a threshold for each moment",
+    "end": "at the end alone",
+}
+"""What is judged. The first is what a planner can do that does not know how long a motion takes."""
 
 EARLY = "early.json"
 
@@ -122,9 +130,9 @@ def figures(looks: Sequence[Look], resamples: int = RESAMPLES) -> dict:
     Returns:
         `attempts`, `failures`; under `at` by fraction how well p_success at that moment tells
         failures from successes (`auc`, `detected` at 5 % false alarms); under `announced` by false
-        alarm rate what comes of one threshold for all moments up to the end (`early`) and of the
-        end alone (`end`): false alarms, failures announced, and the seconds before the end at which
-        those announced were, in the mean and in the median. All with intervals over tasks (_95).
+        alarm rate and by one of `WAYS`: false alarms, failures announced, and the seconds before
+        the end at which those announced were, in the mean and in the median. All with intervals
+        over tasks (_95).
 
     Raises:
         ValueError: no failure, or no success.
@@ -136,7 +144,8 @@ def figures(looks: Sequence[Look], resamples: int = RESAMPLES) -> dict:
     if good.all() or not good.any():
         raise ValueError("there must be failures and successes")
     left = np.array([[(1 - f) * row.duration_s for f in FRACTIONS] for row in rows])
-    half = np.arange(len(rows)) % 2
+    # Tasks take turns by category: whole turns, so that both halves have all categories.
+    half = np.array([row.index // len(CATEGORIES) % 2 for row in rows])
     rng = np.random.default_rng(SEED)
     draws = rng.integers(len(rows), size=(resamples, len(rows)))
     out: dict = {"attempts": len(rows), "failures": int((~good).sum()), "at": {}, "announced": {}}
@@ -148,29 +157,46 @@ def figures(looks: Sequence[Look], resamples: int = RESAMPLES) -> dict:
         _put_announced(found, draws, warned, left[:, [number]], good)
         out["at"][f"{fraction:g}"] = found
     for rate in ALARM_RATES:
-        out["announced"][f"{rate:g}"] = both = {}
-        for name, columns in (("early", slice(None)), ("end", slice(-1, None))):
-            both[name] = {}
-            warned = _crossed(said[:, columns], good, half, rate)
-            _put_announced(both[name], draws, warned, left[:, columns], good)
+        out["announced"][f"{rate:g}"] = by_way = {}
+        for way in WAYS:
+            columns = slice(-1, None) if way == "end" else slice(None)
+            warned = _crossed(said[:, columns], good, half, rate, one=way == "early")
+            _put_announced(by_way.setdefault(way, {}), draws, warned, left[:, columns], good)
     return out
 
 
-def threshold(p: np.ndarray, good: np.ndarray, rate: float) -> float:
-    """The highest threshold for which at most a share of the successes has a p_success below it at
-    any of its moments; p: (attempts, moments).
+def thresholds(p: np.ndarray, good: np.ndarray, rate: float, *, one: bool) -> np.ndarray:
+    """The highest thresholds for which at most a share of the successes is below them at any of its
+    moments.
+
+    Args:
+        p: p_success, (attempts, moments).
+        good: which attempts are successes; at least one.
+        rate: the share.
+        one: the same for all moments; else each moment's lies at the same rank of its successes.
+
+    Returns:
+        (moments,).
     """
-    lowest = np.sort(p[good].min(1))
-    return float(lowest[min(math.floor(rate * len(lowest)), len(lowest) - 1)])
+    of_good = p[good]
+    ranks = np.sort(of_good.min(1, keepdims=True) if one else of_good, axis=0)
+    found = ranks[0]
+    for rank in ranks:
+        if (of_good < rank).any(1).mean() > rate:
+            break
+        found = rank
+    return np.broadcast_to(found, p.shape[1:])
 
 
-def _crossed(p: np.ndarray, good: np.ndarray, half: np.ndarray, rate: float) -> np.ndarray:
-    """Which moments warn, (attempts, moments); each half with the threshold of the other one."""
+def _crossed(
+    p: np.ndarray, good: np.ndarray, half: np.ndarray, rate: float, *, one: bool = True
+) -> np.ndarray:
+    """Which moments warn, (attempts, moments); each half with the thresholds of the other one."""
     warned = np.zeros(p.shape, bool)
-    for one in (0, 1):
-        others = half != one
+    for number in (0, 1):
+        others = half != number
         if good[others].any():
-            warned[~others] = p[~others] < threshold(p[others], good[others], rate)
+            warned[~others] = p[~others] < thresholds(p[others], good[others], rate, one=one)
     return warned
 
 
@@ -276,10 +302,10 @@ def print_figures(found: dict) -> None:
     table = Table(title=title)
     for column in ("allowed", "judged", "false alarms", "announced", "seconds before the end"):
         table.add_column(column)
-    for rate, both in found["announced"].items():
-        for name, row in both.items():
+    for rate, by_way in found["announced"].items():
+        for way, row in by_way.items():
             words = (in_words(row, "false_alarms"), in_words(row, "detected"))
-            table.add_row(rate, name, *words, in_words(row, "lead_s", 2))
+            table.add_row(rate, WAYS[way], *words, in_words(row, "lead_s", 2))
     make_console().print(table)
 
 

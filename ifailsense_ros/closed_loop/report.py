@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ifailsense_ros.closed_loop.command import FIGURES, in_words
-from ifailsense_ros.closed_loop.early import EARLY
+from ifailsense_ros.closed_loop.early import EARLY, WAYS
 from ifailsense_ros.core.errors import DataError, IFailSenseError
 from ifailsense_ros.evaluate.results import write_json
 
@@ -75,12 +75,11 @@ def early_lines(content: dict[str, Any]) -> list[str]:
     lines += ["| false alarms allowed | judged | false alarms | failures announced | mean seconds "]
     lines[-1] += "before the end | median |"
     lines += ["|---|---|---|---|---|---|"]
-    for rate, both in found["announced"].items():
-        for name, row in both.items():
-            judged = "on the way and at the end" if name == "early" else "at the end alone"
+    for rate, by_way in found["announced"].items():
+        for way, row in by_way.items():
             cells = [in_words(row, "false_alarms"), in_words(row, "detected")]
             cells += [in_words(row, "lead_s", 2), in_words(row, "median_lead_s", 2)]
-            lines.append(f"| {float(rate):.0%} | {judged} | {' | '.join(cells)} |")
+            lines.append(f"| {float(rate):.0%} | {WAYS[way]} | {' | '.join(cells)} |")
     lines += ["", "| share of the attempt seen | AUC | announced at 5 % false alarms |"]
     lines += ["|---|---|---|"]
     for fraction, row in found["at"].items():
@@ -181,7 +180,7 @@ def _draw_early(found: dict[str, Any], path: Path) -> None:
     """Left: what can be told at which moment. Right: seconds gained against false alarms."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     shares = [float(fraction) for fraction in found["at"]]
     for name, label in (("auc", "AUC"), ("detected", "announced at 5 % false alarms")):
@@ -192,9 +191,9 @@ def _draw_early(found: dict[str, Any], path: Path) -> None:
     left.set_xlabel("share of the attempt seen")
     left.set_ylim(0, 1.02)
     left.grid(alpha=0.3)
-    left.legend(loc="upper left")
-    for name, label in (("early", "on the way and at the end"), ("end", "at the end alone")):
-        rows = [both[name] for both in found["announced"].values()]
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
+    for way, label in WAYS.items():
+        rows = [by_way[way] for by_way in found["announced"].values()]
         rows = [row for row in rows if row["lead_s"] is not None]
         alarms, lead = ([row[key] for row in rows] for key in ("false_alarms", "lead_s"))
         right.plot(alarms, lead, marker="o", label=label)
@@ -206,7 +205,7 @@ def _draw_early(found: dict[str, Any], path: Path) -> None:
     right.set_ylabel("mean seconds before the end\n(beside: failures announced)")
     right.margins(0.12, 0.15)
     right.grid(alpha=0.3)
-    right.legend(loc="best")
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

@@ -19,7 +19,7 @@ from ifailsense_ros.closed_loop.early import (
     looks_of_table,
     looks_table,
     samples_at,
-    threshold,
+    thresholds,
 )
 from ifailsense_ros.closed_loop.monitors import Seen, Watching
 from ifailsense_ros.closed_loop.scenes import Course, Move, setup_of
@@ -77,13 +77,29 @@ def test_what_can_be_told_when(found) -> None:
     assert low <= auc[-1] <= high
 
 
-def test_a_threshold_keeps_its_rate() -> None:
+@pytest.mark.parametrize("one", [True, False])
+def test_thresholds_keep_their_rate(one: bool) -> None:
     rng = np.random.default_rng(1)
     p, good = rng.random((500, 3)), rng.random(500) < 0.6
     for rate in (0.0, 0.01, 0.1, 1.0):
-        warned = (p < threshold(p, good, rate)).any(1)
-        assert warned[good].mean() <= rate
-        assert warned[good].mean() > rate - 0.02 or rate == 1.0
+        found = thresholds(p, good, rate, one=one)
+        warned = (p < found).any(1)[good].mean()
+        assert warned <= rate
+        assert warned > rate - 0.02 or rate == 1.0
+        assert found.shape == (3,) and (len(set(found)) == 1) == one
+
+
+def test_a_threshold_for_each_moment_sees_what_one_for_all_cannot() -> None:
+    """All look bad at first, successes look well in the end."""
+    rng = np.random.default_rng(2)
+    rows = []
+    for index in range(80):
+        p = np.full(N, 0.1) + rng.uniform(0, 0.01, N)
+        p[-1] = rng.uniform(0.8, 0.9) if index % 4 < 2 else 0.3
+        rows.append(Look(1, index, index % 4 < 2, 10.0, tuple(p.tolist())))
+    by_way = figures(rows, resamples=50)["announced"]["0.1"]
+    assert by_way["early"]["detected"] < 0.3
+    assert by_way["timed"]["detected"] == by_way["end"]["detected"] == 1.0
 
 
 def test_what_it_cannot_say_is_no_warning() -> None:

@@ -68,7 +68,7 @@ def test_the_page_has_the_figures_and_can_be_made_again(places) -> None:
     assert text.startswith("# Loop") and text.endswith("The end.\n")
     assert "| tiny@1 | 0.900 (" in text
     assert "| tiny@1 | 0.750 (" in text, "of the distance"
-    assert "| 5% | on the way and at the end |" in text
+    assert "| 5% | on the way and at the end, one threshold |" in text
     assert "trial" not in text
     for plot in (report.LOOP_PLOT, report.EARLY_PLOT):
         assert str(plot) in text
