@@ -34,13 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(argv)
     settings = _settings(args)
-    import torch
     from tqdm import tqdm
 
     from ifailsense_ros.annotate.episodes import Episodes, labelled
     from ifailsense_ros.core.checkpoint import CheckpointConfig
     from ifailsense_ros.evaluate.metrics import summary
-    from ifailsense_ros.model.device import choose_dtype
+    from ifailsense_ros.model.device import choose_dtype, set_threads
     from ifailsense_ros.model.hub import find_checkpoint
     from ifailsense_ros.train import compute
     from ifailsense_ros.train.loop import Interrupted
@@ -49,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ifailsense_ros.train.own_data import Given
     from ifailsense_ros.train.provenance import command_of
 
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     checkpoint = find_checkpoint(args.checkpoint)
     device = compute.set_up(args.precision, folder=args.out).device
     montage = CheckpointConfig.from_json(checkpoint).montage

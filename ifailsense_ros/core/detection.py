@@ -1,4 +1,6 @@
-"""What every detector looks like to the tracker, the worker process and the offline path."""
+"""What every detector looks like to the tracker, the worker process and the offline path, and what
+detectors of all kinds share.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from ifailsense_ros.core.checkpoint import (
     VoteWeights,
 )
 from ifailsense_ros.core.episode import Episode
-from ifailsense_ros.core.verdict import Judgement
+from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.core.prompt import build_prompt, normalise_instruction
+from ifailsense_ros.core.verdict import Judgement, Reason
 
 
 @runtime_checkable
@@ -42,6 +46,16 @@ class Detector(Protocol):
         broken machine; the worker turns them into UNKNOWN / DETECTOR_ERROR.
         """
         ...
+
+
+def prompt_or_unknown(instruction: str, config: CheckpointConfig) -> str | Judgement:
+    """The prompt, or what to say of an instruction that cannot be asked about."""
+    if not normalise_instruction(instruction):
+        return Judgement.unknown(Reason.NO_INSTRUCTION, "the instruction is empty")
+    try:
+        return build_prompt(instruction, config.prompt)
+    except ConfigError as error:
+        return Judgement.unknown(Reason.DETECTOR_ERROR, str(error))
 
 
 def bare_config(

@@ -17,10 +17,10 @@ import torch
 
 from ifailsense_ros.core.arbitration import LIKELIER_WORD
 from ifailsense_ros.core.checkpoint import CheckpointConfig
+from ifailsense_ros.core.detection import prompt_or_unknown
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry, compose
-from ifailsense_ros.core.prompt import build_prompt, normalise_instruction
 from ifailsense_ros.core.verdict import Judgement, Reason
 from ifailsense_ros.model.accelerate import check_acceleration
 from ifailsense_ros.model.calibration import cell_features
@@ -32,6 +32,7 @@ from ifailsense_ros.model.device import (
     has_lost_device,
     is_out_of_memory,
     keep_freed_memory,
+    set_threads,
 )
 from ifailsense_ros.model.quantise import check_quantisation, quantise
 from ifailsense_ros.model.shuffle import shuffle_trained_weights
@@ -182,12 +183,9 @@ class FailSenseDetector:
 
     def _prompt(self, instruction: str) -> str | Judgement:
         """The prompt, or what to say of an instruction that cannot be asked about."""
-        if not normalise_instruction(instruction):
-            return Judgement.unknown(Reason.NO_INSTRUCTION, "the instruction is empty")
-        try:
-            prompt = build_prompt(instruction, self._config.prompt)
-        except ConfigError as error:
-            return Judgement.unknown(Reason.DETECTOR_ERROR, str(error))
+        prompt = prompt_or_unknown(instruction, self._config)
+        if isinstance(prompt, Judgement):
+            return prompt
         length = encode_prompts(self._processor, [prompt])["input_ids"].shape[1]
         limit = self._stages.longest
         if length > limit:
@@ -273,10 +271,7 @@ def load_detector(
         ConfigError: a device, dtype, acceleration or quantisation that does not exist here, a rate
             that cannot be promised.
     """
-    if num_threads is not None:
-        if num_threads < 1:
-            raise ConfigError(f"num_threads is {num_threads}, must be >= 1")
-        torch.set_num_threads(num_threads)
+    set_threads(num_threads)
     place = choose_device(device)
     check_acceleration(acceleration, place)
     if place.type == "cpu":

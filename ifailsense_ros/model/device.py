@@ -13,6 +13,15 @@ from ifailsense_ros.core.errors import ConfigError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def set_threads(num_threads: int | None) -> None:
+    """Torch's threads in this process; None leaves them. Raises ConfigError."""
+    if num_threads is None:
+        return
+    if num_threads < 1:
+        raise ConfigError(f"num_threads is {num_threads}, must be >= 1")
+    torch.set_num_threads(num_threads)
+
+
 def choose_device(device: str) -> torch.device:
     """The torch device; "auto" takes CUDA where there is one. Raises ConfigError."""
     if device == "auto":

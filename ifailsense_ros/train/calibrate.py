@@ -24,7 +24,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ifailsense_ros.core.calibration import Calibration, Scores, vote_log_odds
@@ -43,7 +42,7 @@ from ifailsense_ros.model.calibration import CALIBRATION_FILE, CalibrationData, 
 from ifailsense_ros.model.checkpoint import is_big, load_checkpoint, replace_folder
 from ifailsense_ros.model.decision import Measured
 from ifailsense_ros.model.detector import FailSenseDetector
-from ifailsense_ros.model.device import choose_device, choose_dtype
+from ifailsense_ros.model.device import choose_device, choose_dtype, set_threads
 from ifailsense_ros.train.calibration_fits import (
     fit_guard,
     fit_temperatures,
@@ -273,8 +272,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
     try:
+        set_threads(args.threads)
         config = calibrate(
             args.checkpoint,
             args.data,

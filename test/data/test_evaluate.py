@@ -15,15 +15,8 @@ import numpy as np
 import pytest
 
 from ifailsense_ros import cli
-from ifailsense_ros.core.checkpoint import (
-    AnswerWords,
-    BaseModel,
-    CheckpointConfig,
-    FSHeadSettings,
-    MontageSettings,
-    PictureSettings,
-    VoteWeights,
-)
+from ifailsense_ros.core.checkpoint import CheckpointConfig, MontageSettings
+from ifailsense_ros.core.detection import bare_config
 from ifailsense_ros.core.effects import TrackerConfig
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import ConfigError, DataError
@@ -50,25 +43,7 @@ SECOND = 10**9
 
 
 def settings(name: str, num_pov: int = 2, keyframes: int = 4, cell: int = 8) -> CheckpointConfig:
-    return CheckpointConfig(
-        schema_version=1,
-        name=name,
-        base=BaseModel(folder="base"),
-        adapter=None,
-        fs_blocks=None,
-        hooked_layers=(),
-        fs_head=FSHeadSettings((4, 2), 1, 0.0),
-        vote_weights=VoteWeights((), 1.0),
-        abstain_rule="unknown_unless_unanimous",
-        answer_words=AnswerWords(("success",), ("fail",)),
-        prompt="<image> {instruction}",
-        montage=MontageSettings(keyframes, num_pov, cell, cell),
-        picture=PictureSettings(cell * num_pov, cell * keyframes),
-        min_keyframes=keyframes,
-        training_data_hash="",
-        metrics={},
-        files={},
-    )
+    return bare_config(name, MontageSettings(keyframes, num_pov, cell, cell))
 
 
 class StepReader:

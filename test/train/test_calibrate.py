@@ -250,6 +250,8 @@ def test_the_command(raw, data, tmp_path, capsys):
     assert main([*arguments, "--split", "nowhere"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("ifailsense calibrate: ") and "nowhere" in line
+    assert main([*arguments, "--threads", "0"]) == 2
+    assert capsys.readouterr().err == "ifailsense calibrate: num_threads is 0, must be >= 1\n"
     assert CheckpointConfig.from_json(folder).model_id == said["checkpoint"]
 
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
+from ifailsense_ros.core.detection import prompt_or_unknown
 from ifailsense_ros.core.episode import Episode
-from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry, compose
-from ifailsense_ros.core.prompt import build_prompt, normalise_instruction
-from ifailsense_ros.core.verdict import Judgement, Reason
+from ifailsense_ros.core.verdict import Judgement
 from ifailsense_ros.evaluate.baselines.formats import Format
 
 
@@ -76,9 +75,4 @@ class AskingDetector(ABC):
 
     def _prompt(self, instruction: str) -> str | Judgement:
         """The prompt, or what to say of an instruction that cannot be asked about."""
-        if not normalise_instruction(instruction):
-            return Judgement.unknown(Reason.NO_INSTRUCTION, "the instruction is empty")
-        try:
-            return build_prompt(instruction, self._config.prompt)
-        except ConfigError as error:
-            return Judgement.unknown(Reason.DETECTOR_ERROR, str(error))
+        return prompt_or_unknown(instruction, self._config)

@@ -99,14 +99,9 @@ def _with_torch(
     shuffle_seed: int | None,
     acceleration: str,
 ) -> Detector:
-    import torch
+    from ifailsense_ros.model.device import choose_device, choose_dtype, set_threads
 
-    from ifailsense_ros.model.device import choose_device, choose_dtype
-
-    if num_threads is not None:
-        if num_threads < 1:
-            raise ConfigError(f"num_threads is {num_threads}, must be >= 1")
-        torch.set_num_threads(num_threads)
+    set_threads(num_threads)
     place = choose_device(device)
     dtype = choose_dtype(name.options["dtype"], place)
     if name.kind in ("zero-shot", "aha"):
