@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from array import array
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,7 @@ from ifailsense_ros.sim.rollout import SPLITS
 _TOPICS = {"exo": "exo/image/compressed", "wrist": "gripper/image/compressed"}
 _BETWEEN_NS = 1_000_000_000
 """From the way home to an attempt, in the pictures' time: longer than a monitor's pre-roll."""
+_PATIENCE_S = 2.0
 
 
 class SimRobot(Node):
@@ -100,18 +102,20 @@ class SimRobot(Node):
 
     def _on_report(self, message: String) -> None:
         """The planner has done what it could."""
-        if self._goal is None and self._attempts:
+        if self._goal is None:
             self._reported = message.data
 
     def _close(self) -> None:
         """Say how the task really stands, and go on to the next."""
+        last = self._attempts[-1] if self._attempts else None
+        wanted = self._setup.task  # whatever the goals said
         task = {
             "index": self._index,
             "instruction": self._setup.instruction,
             "tries": len(self._attempts),
             "kinds": [attempt.kind for attempt in self._attempts],
             "done": [attempt.done for attempt in self._attempts],
-            "success": self._attempts[-1].success,
+            "success": last is not None and self._stage.robot.succeeded(wanted, last.states),
             "report": self._reported,
         }
         print(json.dumps(task), flush=True)
@@ -139,6 +143,7 @@ class SimRobot(Node):
         self._goal = handle
         self._motion = self._course(handle.request)
         self._samples, self._begun = 0, False
+        self._patient_until = time.monotonic() + _PATIENCE_S
 
     def _course(self, goal: ExecuteInstruction.Goal) -> Iterator[tuple[str, np.ndarray]]:
         """The way home, then the attempt, sample by sample."""
@@ -159,6 +164,10 @@ class SimRobot(Node):
     def _go_on(self) -> None:
         """One sample more of the motion, if there is one under way."""
         if self._goal is None or self._goal.is_cancel_requested:
+            return
+        # A monitor that has just come up may not have found us yet, and would miss START.
+        unwatched = self._episode.get_subscription_count() == 0
+        if unwatched and time.monotonic() < self._patient_until:
             return
         step = next(self._motion, None)
         if step is None:
