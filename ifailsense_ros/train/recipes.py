@@ -12,7 +12,7 @@ from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.model.vlm import LORA_TARGETS
 from ifailsense_ros.train.loop import Schedule
-from ifailsense_ros.train.views import ENDS, EXO_ENDS, MONTAGE
+from ifailsense_ros.train.views import ENDS, EXO_ENDS, GRIPPER, MONTAGE
 
 DEFAULT_SEED = 42
 EVEN, RELEASE_RULE = "even", "release"
@@ -252,7 +252,7 @@ QUERY_KEY_VALUE = LORA_TARGETS
 # Colours and verbs are learned first; left and right, in two categories, take longest.
 LEFT_RIGHT = {"rotating": 2.0, "pushing": 1.5, "placing": 1.5}
 ARRIVALS = {"rotating": 2.0, "pushing": 1.5, "placing": 2.5, "lighting": 1.5}
-TURNS = {**ARRIVALS, "rotating": 6.0}
+TURNS = {**ARRIVALS, "rotating": 5.0}
 # Much of what it learns from has nothing done in it: what was wanted must be seen to have come
 # true, and not only to have been attempted.
 UNFINISHED_SHARE = 0.5
@@ -316,7 +316,7 @@ SIM_TINY_SMF = Recipe(
 
 
 # From nothing to what was achieved. A model that has learned to tell tasks by the arm's motion
-# alone answers by it, and does not look further; so the motion is the last thing it is shown.
+# alone answers by it, and does not look further; so the motion comes after the scene.
 _LOOKING = (
     # Where things are, on the exocentric camera's first and last keyframe.
     Stage0(
@@ -354,9 +354,17 @@ _LOOKING = (
         templates=WORDINGS,
         views=(MONTAGE, MONTAGE, ENDS, EXO_ENDS),
     ),
-    # Which way something was turned is hardly seen at the ends.
+    # Which way something was turned is hardly seen at the ends, and plainly in the hand's motion:
+    # learned from the gripper camera alone within 200 steps, and not in 300 of the montage.
     Stage0(
-        Schedule(steps=600, lr=7e-4, warmup=50, eval_every=100, seed=46),
+        Schedule(steps=300, lr=1e-3, warmup=30, final=0.5, eval_every=0, seed=50),
+        Sampling(pictures=32, hard=0.8, category_weights={"rotating": 20.0}),
+        packed=Questions(right=4, wrong=4),
+        views=(GRIPPER,),
+    ),
+    # All of it together.
+    Stage0(
+        Schedule(steps=400, lr=7e-4, warmup=30, eval_every=100, seed=46),
         Sampling(
             pictures=16, hard=0.8, unfinished=UNFINISHED_SHARE, category_weights=TURNS, twins=True
         ),

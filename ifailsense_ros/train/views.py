@@ -13,8 +13,10 @@ from ifailsense_ros.model.tiny import PATCH
 MONTAGE = "montage"
 ENDS = "ends"
 EXO_ENDS = "exo_ends"
-VIEWS = (MONTAGE, ENDS, EXO_ENDS)
-"""All of it; the first and the last keyframe; these of the exocentric camera alone."""
+GRIPPER = "gripper"
+VIEWS = (MONTAGE, ENDS, EXO_ENDS, GRIPPER)
+"""All of it; the first and the last keyframe; these of the exocentric camera alone; all keyframes
+of the gripper camera alone (of the exocentric one, where there is no other)."""
 
 
 def tokens_of_view(view: str, geometry: MontageGeometry) -> np.ndarray:
@@ -38,10 +40,12 @@ def tokens_of_view(view: str, geometry: MontageGeometry) -> np.ndarray:
         )
     )
     shown = np.ones((len(rows), len(columns)), bool)
-    if view != MONTAGE:
+    if view in (ENDS, EXO_ENDS):
         shown &= (columns == 0) | (columns == geometry.num_keyframes - 1)
     if view == EXO_ENDS:
         shown &= (rows == 0)[:, None]
+    if view == GRIPPER:
+        shown &= (rows == geometry.num_pov - 1)[:, None]
     return np.flatnonzero(np.concatenate([[True], shown.ravel()]))
 
 
