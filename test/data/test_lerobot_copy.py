@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -203,6 +204,18 @@ def test_whole_videos_as_links(tmp_path: Path, exported: Path) -> None:
     assert (tmp_path / "new" / video.format(0)).samefile(exported / video.format(0))
     assert not (tmp_path / "new" / video.format(1)).samefile(exported / video.format(1))
     assert not (tmp_path / "new" / video.format(2)).exists()
+
+
+def test_links_that_cannot_be_made(
+    tmp_path: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_disk(*args: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", other_disk)
+    with pytest.raises(ConfigError, match=r"--link: .*mp4 .* \(Invalid cross-device link\): leave"):
+        _copy(exported, tmp_path / "new", {0, 1, 2, 4}, link=True)
+    assert not (tmp_path / "new").exists()
 
 
 def test_goes_on_where_it_was_stopped(

@@ -302,12 +302,12 @@ def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
     assert "\n" not in str(raised.value)
 
 
-def test_settings_that_a_baseline_does_not_have(folders):
+def test_a_machine_that_cannot_run_it_so(folders):
     spec = f"baseline:zero-shot:{folders['qwen']}"
-    with pytest.raises(ConfigError, match="cannot promise"):
-        open_detector(spec, max_missed_failures=0.1)
     with pytest.raises(ConfigError, match="device"):
         open_detector(spec, "nowhere")
+    with pytest.raises(ConfigError, match="num_threads is 0, must be >= 1"):
+        open_detector(spec, num_threads=0)
 
 
 def test_paligemma_sees_what_our_own_pass_sees(folders):

@@ -356,6 +356,9 @@ def test_adapter_files_that_are_damaged(files, base, tmp_path):
     (folder / "adapter_config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"adapter_config.json: not readable as JSON"):
         read_adapter(folder, base)
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"adapter_config.json: holds list, expected"):
+        read_adapter(folder, base)
 
 
 def test_an_adapter_as_a_pickle_is_read_without_running_it(files, base, tmp_path):
@@ -401,10 +404,15 @@ def test_bases_that_are_none(files, tmp_path, capsys):
     (other / "config.json").write_text('{"model_type": "bert"}')
     (other / "model.safetensors").write_bytes(b"")
     (tmp_path / "nothing").mkdir()
+    shutil.copytree(files / "base", tmp_path / "unbuildable")
+    settings = json.loads((files / "base" / "config.json").read_text())
+    settings["text_config"]["hidden_size"] = -32
+    (tmp_path / "unbuildable" / "config.json").write_text(json.dumps(settings))
     for name, message in (
         ("bert", "is a bert, no PaliGemma"),
         ("nothing", "holds no .safetensors weights"),
         ("absent", "no such folder, and no repository"),
+        ("unbuildable", "unbuildable: is no model"),
     ):
         argv = ["convert", "--fs", str(files / "fs.pt"), "--adapter", str(files / "adapter")]
         argv += ["--base", str(tmp_path / name), "--out", str(tmp_path / "o"), "--num-pov", "1"]

@@ -312,6 +312,16 @@ def test_settings_that_cannot_be_had_are_one_line(checkpoint, settings, says):
         load_detector(checkpoint, device="cpu", **settings)
 
 
+def test_a_compiler_that_fails_is_one_line(checkpoint, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("cannot find -lgomp\ncollect2: error")
+
+    monkeypatch.setattr("ifailsense_ros.model.stages.vision_features", fail)
+    with pytest.raises(ConfigError, match=r"cannot find -lgomp .*use acceleration none") as raised:
+        load_detector(checkpoint, device="cpu", acceleration="compile")
+    assert "\n" not in str(raised.value)
+
+
 def test_half_precision_on_a_cpu_is_for_large_models(checkpoint, monkeypatch):
     cpu = torch.device("cpu")
     assert not is_big(checkpoint)

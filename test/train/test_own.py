@@ -165,10 +165,11 @@ def test_many_episodes_give_a_guard_and_fresh_blocks(checkpoint, tmp_path):
     assert load_checkpoint(made.folder).calibration.guard is not None
 
 
-def test_what_cannot_be_read_is_left_out_and_said(checkpoint, tmp_path):
-    def broken(steps):
-        raise DataError("cut.mcap: ends too early; copy it again")
+def broken(steps):
+    raise DataError("cut.mcap: ends too early; copy it again")
 
+
+def test_what_cannot_be_read_is_left_out_and_said(checkpoint, tmp_path):
     episodes = [
         *given(40),
         Given("cut", record(40, True, read=broken), True),
@@ -185,6 +186,7 @@ def test_what_cannot_be_read_is_left_out_and_said(checkpoint, tmp_path):
     ("episodes", "said"),
     [
         ([], "0 successes among 0"),
+        ([Given("a", record(0, True, read=broken), True)] * 2, "2 could not be used, .* a: cut"),
         (given(14), "7 successes among 14"),
         ([g for g in given(60) if g.success], "0 failures among 30"),
         (given(40, group="one bag"), "--by-episode"),
