@@ -73,6 +73,11 @@ class JudgementQueue:
         return self._judging is not None
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits and nothing is being judged."""
+        return self._judging is None and not self._queue
+
+    @property
     def free(self) -> bool:
         """Whether the detector has nothing to do, and nothing waits for it."""
         return self._ready and not self.busy and not self._queue

@@ -50,6 +50,11 @@ class OpenEpisode:
         assert self.recording.end_ns is not None
         return self.recording.end_ns
 
+    def is_too_long(self, now_ns: int) -> bool:
+        """Whether it has run for as long as it may."""
+        timeout_ns = self.config.episode_timeout_ns
+        return bool(timeout_ns) and now_ns >= self.started_now + timeout_ns
+
     def name(self, text: str, now_ns: int) -> bool:
         """Take an instruction from the topic if it is not too late for that."""
         if self.instruction_given or now_ns > self.named_until:

@@ -37,6 +37,11 @@ class Picture(Protocol):
         """uint8 RGB (H, W, 3); raises ImageError."""
 
 
+def are_small(pictures: Sequence[Picture]) -> bool:
+    """Whether all of them are decoded late."""
+    return max([picture.num_bytes for picture in pictures]) < LATE_BELOW
+
+
 def views_of(cameras: Sequence[str], pictures: Sequence[Picture]) -> list[View]:
     """The views of a pair.
 

@@ -32,10 +32,24 @@ class Frame:
         decode: see `Decode`; called at most once.
         shrink: applied to each view; the full-size picture is let go.
         num_pov: N, how many views `decode` must give.
+        can_wait: whether it costs little to keep it undecoded until the episode is over, and nobody
+            counts broken pictures.
     """
 
-    def __init__(self, stamp_ns: int, decode: Decode, shrink: Shrink, num_pov: int) -> None:
+    __slots__ = (
+        "_decode", "_num_pov", "_shrink", "_views", "can_wait", "counted", "fault", "stamp_ns",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stamp_ns: int,
+        decode: Decode,
+        shrink: Shrink,
+        num_pov: int,
+        can_wait: bool = False,
+    ) -> None:
         self.stamp_ns = stamp_ns
+        self.can_wait = can_wait
         self.fault = ""
         self.counted: str | None = None
         self._views: tuple[View, ...] = ()
@@ -103,12 +117,17 @@ class RecentPairs:
 
     def add(self, frame: Frame) -> list[Frame]:
         """Take a pair; returns those that leave, oldest first."""
-        insort(self._frames, frame, key=lambda f: f.stamp_ns)
-        oldest_kept = self._frames[-1].stamp_ns - self._span_ns
-        leaving = max(0, len(self._frames) - self._count)
-        while self._frames[leaving].stamp_ns < oldest_kept:
+        frames = self._frames
+        if not frames or frames[-1].stamp_ns <= frame.stamp_ns:
+            frames.append(frame)
+        else:
+            insort(frames, frame, key=lambda f: f.stamp_ns)
+        oldest_kept = frames[-1].stamp_ns - self._span_ns
+        leaving = max(0, len(frames) - self._count)
+        while frames[leaving].stamp_ns < oldest_kept:
             leaving += 1
-        left, self._frames = self._frames[:leaving], self._frames[leaving:]
+        left = frames[:leaving]
+        del frames[:leaving]
         return left
 
     def clear(self) -> list[Frame]:
@@ -119,6 +138,11 @@ class RecentPairs:
 
 class Recording:
     """The pairs whose stamps lie in [start_ns - pre_roll_ns, end_ns].
+
+    A pair that may become a keyframe is looked at when it comes, and not held if it is broken.
+    Those that can wait are put off as long as there is room for all of them: while none has to go,
+    a broken one makes no difference unless it is chosen. What is asked beside the keyframes is
+    answered after looking at them all, so that no answer differs.
 
     Args:
         start_ns: stamp of START, nanoseconds.
@@ -134,10 +158,14 @@ class Recording:
         """The newest faults of this episode's pictures; bounded."""
         self._from_ns = start_ns - pre_roll_ns
         self._t = t
+        self._capacity = capacity
         self._buffer: KeyframeBuffer[Frame] = KeyframeBuffer(t, capacity, origin_ns=self._from_ns)
+        # In the order in which they came; None from when one cannot be put off.
+        self._put_off: list[Frame] | None = []
 
     def __len__(self) -> int:
         """Keyframe candidates held."""
+        self._look_at_all()
         return len(self._buffer)
 
     def held(self, recent: Iterable[Frame]) -> int:
@@ -150,12 +178,28 @@ class Recording:
 
     def note_fault(self, fault: str) -> None:
         """Remember that a picture of this episode was unusable, and why."""
+        self._look_at_all()  # their faults came before
         self.faults = [*self.faults[-7:], fault]
 
     def take(self, frame: Frame) -> None:
         """Keep a pair if it belongs here and may become a keyframe; only then it is looked at."""
         if not self.holds(frame.stamp_ns):
             return
+        put_off = self._put_off
+        if put_off is not None:
+            if frame.can_wait and len(put_off) < self._capacity:
+                put_off.append(frame)
+                return
+            self._look_at_all()
+        self._hold(frame)
+
+    def _look_at_all(self) -> None:
+        """Look at what was put off, as it would have been at once, and put off nothing more."""
+        put_off, self._put_off = self._put_off, None
+        for frame in put_off or ():
+            self._hold(frame)
+
+    def _hold(self, frame: Frame) -> None:
         if self._buffer.wants(frame.stamp_ns) and not frame.load():
             self.note_fault(frame.fault)
             return
@@ -171,23 +215,22 @@ class Recording:
         Returns:
             T frames, oldest first, some repeated when there are fewer than T pairs; or none.
         """
+        recent = [frame for frame in recent if self.holds(frame.stamp_ns)]
+        put_off = self._put_off
+        if put_off is not None and len(put_off) + len(recent) <= self._capacity:
+            chosen = self._choose(_in_order(self.frames(), recent), minimum)
+            if chosen:
+                return chosen
+        self._look_at_all()
         for frame in recent:
-            if self.holds(frame.stamp_ns):
-                self._buffer.add(frame.stamp_ns, frame)
-        candidates = self.frames()
-        chosen = self._choose(candidates, minimum)
-        for frame in candidates:
-            if frame.fault:
-                self.note_fault(frame.fault)
-        return chosen
+            self._buffer.add(frame.stamp_ns, frame)
+        return self._choose(self.frames(), minimum)
 
     def snapshot(self, recent: Iterable[Frame], minimum: int) -> list[Frame]:
-        """As `freeze`, of what there is so far; faults are noted when it is frozen."""
-        frames = {frame.stamp_ns: frame for frame in self.frames()}
-        for frame in recent:
-            if self.holds(frame.stamp_ns):
-                frames.setdefault(frame.stamp_ns, frame)
-        return self._choose([frames[s] for s in sorted(frames)], minimum)
+        """As `freeze`, of what there is so far."""
+        self._look_at_all()
+        recent = [frame for frame in recent if self.holds(frame.stamp_ns)]
+        return self._choose(_in_order(self.frames(), recent), minimum)
 
     def _choose(self, candidates: Iterable[Frame], minimum: int) -> list[Frame]:
         while True:
@@ -196,7 +239,10 @@ class Recording:
                 return []
             stamps = [frame.stamp_ns for frame in frames]
             chosen = [frames[i] for i in select_keyframes(stamps, min(self._t, len(frames)))]
-            if all([frame.complete() for frame in chosen]):
+            unusable = [frame for frame in chosen if not frame.complete()]
+            for frame in unusable:
+                self.note_fault(frame.fault)
+            if not unusable:
                 spread = max(self._t - 1, 1)
                 return [
                     chosen[(2 * i * (len(chosen) - 1) + spread) // (2 * spread)]
@@ -204,8 +250,18 @@ class Recording:
                 ]
 
     def frames(self) -> list[Frame]:
-        """The candidates that lie in the episode, oldest first."""
-        return [frame for stamp, frame in self._buffer.items() if self.holds(stamp)]
+        """The candidates that lie in the episode; oldest first, but those that were put off."""
+        held = (frame for _, frame in self._buffer.items())
+        candidates = held if self._put_off is None else self._put_off
+        return [frame for frame in candidates if self.holds(frame.stamp_ns)]
+
+
+def _in_order(candidates: Iterable[Frame], recent: Iterable[Frame]) -> list[Frame]:
+    """Oldest first; of two with the same stamp the first that is given."""
+    frames: dict[int, Frame] = {}
+    for frame in (*candidates, *recent):
+        frames.setdefault(frame.stamp_ns, frame)
+    return [frames[stamp] for stamp in sorted(frames)]
 
 
 def to_keyframes(frames: Iterable[Frame]) -> tuple[Keyframe, ...]:

@@ -210,14 +210,18 @@ class Tracker:
         self._episodes.heard(camera, f"camera {camera}: {detail}")
         return effects
 
-    def pair(self, stamp_ns: int, decode: Decode, now_ns: int) -> list[Effect]:
-        """Pictures of all cameras for one time step; `decode` is called only for candidates."""
+    def pair(
+        self, stamp_ns: int, decode: Decode, now_ns: int, *, can_wait: bool = False
+    ) -> list[Effect]:
+        """Pictures of all cameras for one time step; `decode` is called only for candidates, or,
+        with `can_wait` (see `Frame`), only for keyframes if there is room until END.
+        """
         effects = self._due(now_ns)
         self.counters["pairs"] += 1
         self._cameras.paired(stamp_ns)
-        frame = Frame(stamp_ns, decode, self._shrink, len(self.config.cameras))
+        frame = Frame(stamp_ns, decode, self._shrink, len(self.config.cameras), can_wait)
         self._pass_on(self._recent.add(frame))
-        return effects + self._freeze_ready()
+        return effects + self._freeze_ready() if self._episodes.ending else effects
 
     def clock_jump(self, now_ns: int, detail: str, to_ns: int | None = None) -> list[Effect]:
         """The ROS clock jumped back, to `to_ns` if that is known."""
@@ -244,16 +248,20 @@ class Tracker:
 
     def _due(self, now_ns: int) -> list[Effect]:
         """What falls due by `now_ns`; deadlines come before the event that is handled now."""
-        self._now = max(self._now, now_ns)
+        # Every message of every bag comes through here: what cannot be due is not asked.
+        if now_ns > self._now:
+            self._now = now_ns
         effects: list[Effect] = []
         running = self._episodes.running
-        timeout = running.config.episode_timeout_ns if running else 0
-        if running and timeout and self._now >= running.started_now + timeout:
+        if running is not None and running.is_too_long(self._now):
             self.counters["episode_timeouts"] += 1
             effects += self._end(running, self._last_stamp(running))
-        effects += self._freeze_ready()
-        effects += self._queue.due(self._now)
-        effects += self._warnings.due(self.config, self._now)
+        if self._episodes.ending:
+            effects += self._freeze_ready()
+        if not self._queue.at_rest:
+            effects += self._queue.due(self._now)
+        if self.config.provisional_period_ns:
+            effects += self._warnings.due(self.config, self._now)
         if self._now >= self._cameras.last_heard(self._now) + self.config.drain_after_ns:
             self._pass_on(self._recent.clear())
         return effects

@@ -7,8 +7,10 @@ fell when the bag was recorded. Membership and keyframes depend on header stamps
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from ifailsense_ros.core.effects import (
     BoundaryKind,
@@ -26,7 +28,7 @@ from ifailsense_ros.core.pairing import (
     ApproximatePairing,
     Pair,
 )
-from ifailsense_ros.core.pictures import views_of
+from ifailsense_ros.core.pictures import are_small, views_of
 from ifailsense_ros.core.recording import Decode, Shrink
 from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.core.verdict import Judgement, Reason
@@ -35,6 +37,7 @@ from ifailsense_ros.data.rosbag import (
     BoundaryRecorded,
     ImageRecorded,
     InstructionRecorded,
+    LabelRecorded,
 )
 
 _TICK_NS = 100_000_000
@@ -53,8 +56,13 @@ class BagReplay:
         shrink: brings a view to the model's cell; None: as it is.
         slop_ns: see `ApproximatePairing`.
         pairing_queue: messages that may wait for a partner, per camera.
-        decoder: what gives the views of a pair of `ImageRecorded`, once it is a candidate; None:
+        decoder: what gives the views of a pair of `ImageRecorded`, once they are needed; None:
             `core.pictures.views_of`, as the live node has it.
+
+    Attributes:
+        labels: what the success topic says, by id: each label is about the episode that started
+            last.
+        starts: stamp of START of each episode, by id.
     """
 
     def __init__(
@@ -71,9 +79,12 @@ class BagReplay:
         self._judge_episode = judge
         self._model_id = model_id
         self._cameras = config.cameras
-        self._decoder = decoder or self._decode_pictures
+        self._decoder = decoder
         self.tracker = Tracker(config, shrink=shrink)
         self.pairing = ApproximatePairing(config.cameras, slop_ns, pairing_queue)
+        self.labels: dict[uuid.UUID, bool] = {}
+        self.starts: dict[uuid.UUID, int] = {}
+        self._latest: uuid.UUID | None = None
         self._now = 0
         self._verdicts: deque[Publish] = deque()
 
@@ -81,29 +92,42 @@ class BagReplay:
         """Verdicts in the order in which they fall, exactly one per started episode."""
         started = False
         for event in events:
+            if isinstance(event, LabelRecorded):  # which a monitor does not hear
+                if self._latest is not None:
+                    self.labels[self._latest] = event.success
+                continue
             if not started:
                 self._now, started = event.receive_ns, True
                 self._perform(self.tracker.detector_ready(self._now, self._model_id))
             self._pass_time(event.receive_ns)
-            self._handle(event)
-            yield from self._take()
+            if isinstance(event, ImageRecorded):
+                self._image(event)
+            elif isinstance(event, InstructionRecorded):
+                self._perform(self.tracker.instruction(event.text, self._now))
+            else:
+                self._boundary(event)
+            if self._verdicts:
+                yield from self._take()
         self._finish()
         yield from self._take()
 
-    def _handle(self, event: BagEvent) -> None:
+    def _image(self, event: ImageRecorded) -> None:
         tracker, now = self.tracker, self._now
-        if isinstance(event, ImageRecorded):
-            camera = self._cameras[event.pov]
-            if not event.stamp_ns:
-                self._perform(tracker.bad_image(camera, "header.stamp is zero", now))
-                return
-            self._perform(tracker.image(camera, event.stamp_ns, now))
-            for pair in self.pairing.add(camera, event.stamp_ns, event):
-                self._perform(tracker.pair(pair.stamp_ns, self._decoder(pair), now))
-        elif isinstance(event, InstructionRecorded):
-            self._perform(tracker.instruction(event.text, now))
-        elif isinstance(event, BoundaryRecorded):
-            self._boundary(event)
+        camera, stamp_ns = self._cameras[event.pov], event.stamp_ns
+        if not stamp_ns:
+            self._perform(tracker.bad_image(camera, "header.stamp is zero", now))
+            return
+        if effects := tracker.image(camera, stamp_ns, now):
+            self._perform(effects)
+        for pair in self.pairing.add(camera, stamp_ns, event):
+            if self._decoder is not None:
+                decode, can_wait = self._decoder(pair), True
+            else:
+                pictures = [recorded.picture for recorded in pair.messages]
+                decode = partial(views_of, self._cameras, pictures)
+                can_wait = are_small(pictures)
+            if effects := tracker.pair(pair.stamp_ns, decode, now, can_wait=can_wait):
+                self._perform(effects)
 
     def _boundary(self, event: BoundaryRecorded) -> None:
         tracker, now = self.tracker, self._now
@@ -119,6 +143,9 @@ class BagReplay:
             tracker.counters["boundary_unknown"] += 1
             return
         self._perform(effects)
+        if (running := tracker.running_id) is not None:
+            self._latest = running
+            self.starts.setdefault(running, event.stamp_ns)
 
     def _pass_time(self, until_ns: int) -> None:
         """Tick through a gap in the recording, as the node's timer does."""
@@ -165,9 +192,6 @@ class BagReplay:
         except Exception as error:
             text = " ".join(str(error).split())
             return Judgement.unknown(Reason.DETECTOR_ERROR, f"{type(error).__name__}: {text}")
-
-    def _decode_pictures(self, pair: Pair) -> Decode:
-        return lambda: views_of(self._cameras, pair.messages)
 
     def _take(self) -> Iterator[Publish]:
         while self._verdicts:

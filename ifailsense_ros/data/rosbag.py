@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ifailsense_ros.core.cdr_pictures import CdrPicture
 from ifailsense_ros.core.errors import BagError, ImageError, text_of
@@ -43,8 +41,7 @@ class BagTopics:
     success: str = "/episode/success"
 
 
-@dataclass(frozen=True)
-class RawMessage:
+class RawMessage(NamedTuple):
     """One message as recorded: receive time in nanoseconds, topic, type name, CDR bytes."""
 
     receive_ns: int
@@ -53,27 +50,20 @@ class RawMessage:
     data: bytes
 
 
-@dataclass(frozen=True, eq=False)
-class ImageRecorded:
+class ImageRecorded(NamedTuple):
     """A camera image, not decoded yet.
 
     Attributes:
         receive_ns: when the recorder got it, nanoseconds.
         pov: row of the montage, 0 = exocentric.
         stamp_ns: header stamp, nanoseconds.
-        frame_id: of the header.
-        decode: gives uint8 RGB (H, W, 3); raises ImageError.
-        check: raises what `decode` would for most faults, and costs next to nothing.
-        num_bytes: that `decode` keeps in memory.
+        picture: to be decoded.
     """
 
     receive_ns: int
     pov: int
     stamp_ns: int
-    frame_id: str
-    decode: Callable[[], np.ndarray]
-    check: Callable[[], None] = lambda: None
-    num_bytes: int = 0
+    picture: CdrPicture
 
 
 @dataclass(frozen=True)
@@ -250,8 +240,9 @@ def events_of(
     if labels and topics.success in bag.topics:
         wanted.add(_find(bag, topics.success, (BOOL_TYPE,)))
     for raw in bag.messages(wanted, received):
-        if raw.topic in cameras:
-            yield _image_event(bag, raw, cameras[raw.topic])
+        pov = cameras.get(raw.topic)
+        if pov is not None:
+            yield _image_event(bag, raw, pov)
             continue
         message = bag.deserialize(raw)
         if raw.msgtype == EPISODE_EVENT_TYPE:
@@ -292,15 +283,7 @@ def _image_event(bag: Bag, raw: RawMessage, pov: int) -> ImageRecorded:
         raise BagError(
             f"{bag.path}: a message on {raw.topic} is damaged ({error}): record the bag again"
         ) from error
-    return ImageRecorded(
-        raw.receive_ns,
-        pov,
-        picture.stamp_ns,
-        picture.frame_id,
-        picture.decode,
-        picture.check,
-        picture.num_bytes,
-    )
+    return ImageRecorded(raw.receive_ns, pov, picture.stamp_ns, picture)
 
 
 def _stamp_ns(header: Any) -> int:

@@ -6,21 +6,19 @@ import dataclasses
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from ifailsense_ros.core.detection import Detector
 from ifailsense_ros.core.effects import TrackerConfig
 from ifailsense_ros.core.episode import POV_NAMES, Episode
-from ifailsense_ros.core.errors import IFailSenseError, ImageError
+from ifailsense_ros.core.errors import IFailSenseError
 from ifailsense_ros.core.montage import MontageGeometry, fit_cell
 from ifailsense_ros.core.pairing import DEFAULT_QUEUE_SIZE, DEFAULT_SLOP_NS
 from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Verdict
 from ifailsense_ros.data.bag_sidecar import Sidecar
-from ifailsense_ros.data.late_pictures import LatePictures
-from ifailsense_ros.data.readers.bag_episodes import with_boundaries, without_labels
+from ifailsense_ros.data.readers.bag_episodes import with_boundaries
 from ifailsense_ros.data.replay import BagReplay
-from ifailsense_ros.data.rosbag import BagEvent, BagTopics, BoundaryRecorded, read_events
+from ifailsense_ros.data.rosbag import BagEvent, BagTopics, read_events
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,44 +97,23 @@ class BagEpisodes:
         Raises:
             BagError: unreadable, damaged, or without a topic that is needed.
         """
-        done = 0
-        try:
-            for started in self._replay(decode_all=False):
-                done += 1
-                yield started
-        except ImageError:
-            # A keyframe cannot be decoded, so it must be another picture.
-            yield from islice(self._replay(decode_all=True), done, None)
-
-    def _replay(self, *, decode_all: bool) -> Iterator[OfflineVerdict]:
         cameras, geometry = self._config.cameras, self._geometry
-        pictures = LatePictures(cameras, lambda v: fit_cell(v, geometry), decode_all=decode_all)
         slop_ns, queue = self._pairing
         replay = BagReplay(
             self._config,
             lambda episode: _ASKED,
-            shrink=pictures.shrink,
+            shrink=lambda view: fit_cell(view, geometry),
             slop_ns=slop_ns,
             pairing_queue=queue,
-            decoder=pictures.decoder,
         )
+        self.labels, self.starts = replay.labels, replay.starts
         events: Iterable[BagEvent] = read_events(
             self._path, self._topics, num_pov=len(cameras), labels=True
         )
         if self._sidecar.bounds_episodes:
             events = with_boundaries(events, self._sidecar)
-        events = self._with_starts(without_labels(events, replay.tracker, self.labels), replay)
         for published in replay.run(events):
-            episode = published.episode
-            if episode is not None:
-                episode = pictures.filled(episode)
-            yield OfflineVerdict(published.verdict, episode)
-
-    def _with_starts(self, events: Iterable[BagEvent], replay: BagReplay) -> Iterator[BagEvent]:
-        for event in events:
-            yield event
-            if isinstance(event, BoundaryRecorded) and replay.tracker.running_id is not None:
-                self.starts.setdefault(replay.tracker.running_id, event.stamp_ns)
+            yield OfflineVerdict(published.verdict, published.episode)
 
 
 _ASKED = Judgement(Outcome.SUCCESS, p_success=1.0)

@@ -177,14 +177,22 @@ class TrackerMachine(RuleBasedStateMachine):
             + [decode_late] * 2
             + [decode_bad, decode_late_bad, decode_crash, lambda: VIEWS[:1]]
         ),
+        can_wait=st.booleans(),
     )
-    def pairs(self, step_ms, count, decode):
+    def pairs(self, step_ms, count, decode, can_wait):
         for _ in range(count):
             self.stamp += step_ms * MS
             self.now += abs(step_ms) * MS
             for camera in ("exo", "gripper"):
                 self.perform(self.tracker.image(camera, self.stamp, self.now))
-            self.perform(self.tracker.pair(self.stamp, decode, self.now))
+            effects = self.tracker.pair(self.stamp, decode, self.now, can_wait=can_wait)
+            self.perform(effects)
+
+    @rule()
+    def somebody_asks_for_the_candidates(self):
+        config = self.tracker.config
+        most = config.buffer_capacity + 1 + config.recent_count
+        assert self.tracker.candidates <= most
 
     @rule(camera=st.sampled_from(["exo", "gripper"]), late_ms=st.sampled_from([0, 700, 1500]))
     def one_camera_only(self, camera, late_ms):
@@ -208,11 +216,12 @@ class TrackerMachine(RuleBasedStateMachine):
         text=st.sampled_from(TEXTS[2:]),
         ready=st.booleans(),
         settle_ms=st.sampled_from([0, 0, 400]),
+        can_wait=st.booleans(),
     )
-    def whole_episode(self, pairs, text, ready, settle_ms):
+    def whole_episode(self, pairs, text, ready, settle_ms, can_wait):
         """Random events alone seldom make an episode that can be judged."""
         self.start(None, 0, text)
-        self.pairs(100, pairs, decode_good)
+        self.pairs(100, pairs, decode_good, can_wait)
         self.end(None, -50)
         if ready:
             self.detector_ready()
@@ -318,8 +327,6 @@ class TrackerMachine(RuleBasedStateMachine):
         counted = fates.used + fates.decimated + fates.dropped.total() + tracker.buffered_pairs
         assert tracker.counters["pairs"] == counted
         assert tracker.buffered_pairs <= tracker.config.recent_count
-        most = tracker.config.buffer_capacity + 1 + tracker.config.recent_count
-        assert tracker.candidates <= most
 
     def teardown(self):
         if not hasattr(self, "tracker"):

@@ -59,8 +59,8 @@ def test_everything_comes_out_in_recorded_order(
     third = images[5]
     assert third.stamp_ns == round(100.203 * SECOND)
     assert third.receive_ns == round(100.213 * SECOND)
-    assert third.frame_id == "camera"
-    np.testing.assert_array_equal(third.decode()[0, 0], [2, 100, 7])
+    assert third.picture.frame_id == "camera"
+    np.testing.assert_array_equal(third.picture.decode()[0, 0], [2, 100, 7])
 
 
 def test_images_are_decoded_only_when_asked(bag_maker: Callable) -> None:
@@ -81,7 +81,7 @@ def test_images_are_decoded_only_when_asked(bag_maker: Callable) -> None:
         )
     image = list(read_events(bag.path))[1]
     with pytest.raises(ImageError, match="depth"):
-        image.decode()
+        image.picture.decode()
 
 
 def test_compressed_is_found_behind_the_plain_name(bag_maker: Callable) -> None:
@@ -93,7 +93,7 @@ def test_compressed_is_found_behind_the_plain_name(bag_maker: Callable) -> None:
     events = list(read_events(bag.path))
     assert [e.pov for e in events] == [0, 1]
     for event in events:
-        np.testing.assert_array_equal(event.decode(), rgb)
+        np.testing.assert_array_equal(event.picture.decode(), rgb)
 
 
 def test_topics_are_settings_and_other_topics_are_left_alone(bag_maker: Callable) -> None:
@@ -201,7 +201,7 @@ def test_flipped_bytes_never_leave_as_anything_but_bag_error(simple_bag: Path) -
         try:
             for event in read_events(simple_bag):
                 if isinstance(event, ImageRecorded):
-                    event.decode()
+                    event.picture.decode()
         except (BagError, ImageError):
             failed += 1
     assert failed  # or the test would not have tested anything

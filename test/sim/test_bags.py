@@ -70,7 +70,7 @@ def check_bag(folder: Path, rollout: Rollout | None = None) -> None:
     assert set(np.diff(stamps[0])) == {100_000_000}
     received = [e.receive_ns for e in events]
     assert received == sorted(received)
-    assert {e.frame_id for row in views for e in row} == {
+    assert {e.picture.frame_id for row in views for e in row} == {
         "exo_camera_optical_frame",
         "gripper_camera_optical_frame",
     }
@@ -86,7 +86,7 @@ def test_bag_of_an_episode(world: World, tmp_path: Path, kind: str) -> None:
     write_bag(tmp_path / "bag", rollout, kind, flat_pictures(rollout))
     check_bag(tmp_path / "bag", rollout)
     first = next(e for e in read_events(tmp_path / "bag") if isinstance(e, ImageRecorded))
-    assert np.abs(first.decode().astype(int) - (0, 0, 0)).max() < 8
+    assert np.abs(first.picture.decode().astype(int) - (0, 0, 0)).max() < 8
     said = truth(tmp_path / "bag")
     assert said["truth"] == ("success" if kind == "success" else "failure")
     assert (said["performed_task"] == said["instructed_task"]) == (kind == "success")

@@ -20,7 +20,6 @@ from ifailsense_ros.core.episode import POV_NAMES, Episode
 from ifailsense_ros.core.errors import DataError
 from ifailsense_ros.core.pairing import Pair
 from ifailsense_ros.core.recording import Decode
-from ifailsense_ros.core.tracker import Tracker
 from ifailsense_ros.core.verdict import Judgement, Outcome, Verdict
 from ifailsense_ros.data.bag_sidecar import EpisodeNote, Sidecar
 from ifailsense_ros.data.replay import BagReplay
@@ -29,7 +28,6 @@ from ifailsense_ros.data.rosbag import (
     BagTopics,
     BoundaryRecorded,
     ImageRecorded,
-    LabelRecorded,
     read_events,
 )
 
@@ -98,7 +96,6 @@ class _Scan:
     """A replay whose pairs give their number instead of pictures."""
 
     def __init__(self, num_pov: int) -> None:
-        self.labels: dict[uuid.UUID, bool] = {}
         self._num_pov = num_pov
         self._pairs: list[PairSeen] = []
         self._first_kept = 0
@@ -106,12 +103,11 @@ class _Scan:
         # First and last keyframe are the first and last pair of an episode, whatever T is.
         config = TrackerConfig(num_keyframes=2, min_keyframes=2, cameras=POV_NAMES[:num_pov])
         self._replay = BagReplay(config, self._judge, decoder=self._remember)
+        self.labels = self._replay.labels
 
     def run(self, events: Iterable[BagEvent]) -> Iterator[BagEpisode]:
         """Every started episode, in the order of their verdicts."""
-        for published in self._replay.run(
-            without_labels(events, self._replay.tracker, self.labels)
-        ):
+        for published in self._replay.run(events):
             episode = published.episode
             if episode is None:
                 yield BagEpisode(published.verdict)
@@ -132,25 +128,6 @@ class _Scan:
         # Pairs come in the order of their stamps: all between the two belong to it as well.
         self._judged.append(tuple(self._pairs[first : last + 1]))
         return Judgement(Outcome.SUCCESS, p_success=1.0)
-
-
-def without_labels(
-    events: Iterable[BagEvent], tracker: Tracker, labels: dict[uuid.UUID, bool]
-) -> Iterator[BagEvent]:
-    """Take the labels out of a bag's events: each is about the episode that started last.
-
-    Args:
-        events: of the bag.
-        tracker: that they are fed to, one by one.
-        labels: gets them, by id of the episode.
-    """
-    latest: uuid.UUID | None = None
-    for event in events:
-        if not isinstance(event, LabelRecorded):
-            yield event
-            latest = tracker.running_id or latest
-        elif latest is not None:
-            labels[latest] = event.success
 
 
 def with_boundaries(events: Iterable[BagEvent], sidecar: Sidecar) -> Iterator[BagEvent]:

@@ -219,7 +219,7 @@ class RosbagReader(BaseReader):
                     f"{bag.path}: the picture stamped {wanted[1]} ns is gone: read anew"
                 )
             try:
-                views.append(picture.decode())
+                views.append(picture.picture.decode())
             except ImageError as error:
                 raise DataError(
                     f"{bag.path}: the picture stamped {wanted[1]} ns: {error}"

@@ -36,7 +36,9 @@ def read_demo(name: str, every: int) -> Recorded:
     truth = yaml.safe_load((DEMO / name / "truth.yaml").read_text())
     return Recorded(
         stamps_ns=tuple(e.stamp_ns for e in exo),
-        views=np.stack([[a.decode(), b.decode()] for a, b in zip(exo, gripper, strict=True)]),
+        views=np.stack(
+            [[e.picture.decode() for e in pair] for pair in zip(exo, gripper, strict=True)]
+        ),
         instruction=next(e.text for e in events if isinstance(e, InstructionRecorded)),
         task=truth["performed_task"],
         category=truth["category"],
