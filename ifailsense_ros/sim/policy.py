@@ -40,6 +40,7 @@ from .tasks import TASKS, Task, tasks_of
 _ROOT = 20_261_123
 _MEANING, _MOTION, _HOME = range(3)
 _IN_BETWEEN = 0.002  # of the fingers' way (m): what they could not close is held
+_LOOK_S = 1.0  # at what is so already; an attempt must be long enough to be judged
 _RISE = 0.11
 _DROP = 0.003
 # Where the hand can go, (low, high) in m.
@@ -199,7 +200,8 @@ class Robot:
         if task == asked and seen and not is_feasible(asked, state):
             home = draw_home(motion)
             self._kind, self._performed = EXPERT, asked.name
-            return [Waypoint("move", "retreat", home.position, home.yaw, speed=0.3)]
+            look = Waypoint("wait", "pause", duration=_LOOK_S)
+            return [look, Waypoint("move", "retreat", home.position, home.yaw, speed=0.3)]
         try:
             plan = plan_for(task, self.world, motion)
         except ValueError:
