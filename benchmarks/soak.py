@@ -16,10 +16,13 @@ monitor process.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -35,8 +38,38 @@ DOUBLE = "benchmarks.soak_double:load"
 MEMORY_FROM = 1000
 """Episodes after which memory must not grow any more."""
 _RSS_EVERY = 25
+TOO_LONG_S = 1.2
+"""Between two messages of /diagnostics."""
 INTERRUPT_EVERY = 400
 """Episodes between two monitors that are interrupted."""
+
+
+@dataclass
+class Silences:
+    """How regularly /diagnostics came, 1 Hz +-20 % being promised.
+
+    Attributes:
+        number: of intervals.
+        too_long: of them, longer than 1.2 s.
+        longest: in seconds.
+    """
+
+    number: int = 0
+    too_long: int = 0
+    longest: float = 0.0
+
+    def add(self, silences: Sequence[float]) -> None:
+        """Count these too."""
+        self.number += len(silences)
+        self.too_long += sum(silence > TOO_LONG_S for silence in silences)
+        self.longest = max(self.longest, *silences, 0.0)
+
+    def __str__(self) -> str:
+        share = self.too_long / max(self.number, 1)
+        return (
+            f"longest silence {self.longest:.2f} s, {self.too_long} of {self.number} "
+            f"({share:.2%}) longer than {TOO_LONG_S} s"
+        )
 
 
 class Soak:
@@ -63,7 +96,7 @@ class Soak:
         self.drawn: Counter[str] = Counter()
         self.interrupted = 0
         self.rss: list[tuple[int, float]] = []
-        self.silence_s = 0.0
+        self.silences = Silences()
         out.mkdir(parents=True, exist_ok=True)
         if self._state_file.exists():
             self._resume()
@@ -78,7 +111,7 @@ class Soak:
             sys.exit(f"soak: error: {self._out} has a run of other settings; give another --out")
         self.done, self.interrupted = state["done"], state["interrupted"]
         self.drawn = Counter(state["drawn"])
-        self.silence_s = state["silence_s"]
+        self.silences = Silences(**state["silences"])
 
     def _save(self) -> None:
         state = {
@@ -86,7 +119,7 @@ class Soak:
             "done": self.done,
             "drawn": self.drawn,
             "interrupted": self.interrupted,
-            "silence_s": self.silence_s,
+            "silences": dataclasses.asdict(self.silences),
             "rss_mb": self.rss,
         }
         self._state_file.write_text(json.dumps(state))
@@ -128,8 +161,7 @@ class Soak:
                 self.done += played
                 if self.done >= next_rss:
                     self.rss.append((self.done - before, monitor.rss_mb()))
-                    self.silence_s = max(self.silence_s, driver.longest_silence_s())
-                    del driver.beats[:-1]
+                    self.silences.add(driver.take_silences())
                     self._save()
                     next_rss += _RSS_EVERY
                 if self.done // self._interrupt_every > self.interrupted:
@@ -180,7 +212,7 @@ class Soak:
     def report(self) -> str:
         """Figures of the run, as Markdown."""
         lines = [f"- {self.done} episodes, {self.interrupted} monitors interrupted"]
-        lines.append(f"- longest silence of /diagnostics: {self.silence_s:.2f} s")
+        lines.append(f"- /diagnostics: {self.silences}")
         if growth := memory_growth(self.rss):
             lines.append(growth)
         lines += ["", "| scenario | drawn |", "|---|---|"]

@@ -173,9 +173,11 @@ class Driver:
             self._executor.spin_once(timeout_sec=0.02)
         return value
 
-    def longest_silence_s(self) -> float:
-        """Between two messages of /diagnostics."""
-        return max((b - a for a, b in pairwise(self.beats)), default=0.0)
+    def take_silences(self) -> list[float]:
+        """Seconds between each two messages of /diagnostics since the last call."""
+        silences = [b - a for a, b in pairwise(self.beats)]
+        del self.beats[:-1]
+        return silences
 
     # --- episodes -------------------------------------------------------------------------------
 

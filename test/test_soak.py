@@ -41,12 +41,21 @@ def test_two_hundred_episodes_with_faults(tmp_path):
     assert state["done"] >= 200
     assert state["interrupted"] == 1
     assert len(state["drawn"]) > 15, "most kinds of faults"
-    assert state["silence_s"] < 10.0
+    assert state["silences"]["number"] > 10
+    assert state["silences"]["longest"] < 10.0
     assert "Traceback" not in (tmp_path / "brief.log").read_text()
     # Other settings do not go on with this run.
     other = play(tmp_path, "--episodes", "300", "--seed", "4")
     assert other.returncode != 0
     assert "other settings" in other.stderr
+
+
+def test_silences_of_diagnostics_are_counted():
+    silences = soak.Silences()
+    silences.add([])
+    silences.add([1.0, 0.9, 1.3])
+    silences.add([1.0])
+    assert str(silences) == "longest silence 1.30 s, 1 of 4 (25.00%) longer than 1.2 s"
 
 
 def test_memory_is_compared_from_a_thousand_episodes_on():

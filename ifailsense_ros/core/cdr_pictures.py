@@ -54,7 +54,7 @@ class CdrPicture:
             if self._at > len(data):
                 raise ValueError("cut off in frame_id")
             self.stamp_ns = seconds * 10**9 + nanoseconds
-            self.frame_id = data[text_at : self._at].rstrip(b"\0").decode()
+            self.frame_id = data[text_at : self._at].rstrip(b"\0").decode(errors="replace")
         except (struct.error, IndexError, ValueError) as error:
             what = f"{'CompressedImage' if compressed else 'Image'} of {len(data)} bytes"
             raise ImageError(f"{what} without a readable header: {text_of(error)}") from error

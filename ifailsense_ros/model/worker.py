@@ -171,10 +171,12 @@ class DetectorWorker:
                 self._events.put((generation, connection.recv()))
                 self._on_event()
         except (EOFError, OSError):
-            pass
+            how = _how_it_ended(process)
+        except Exception as error:  # whatever unpickling does: say it, or nobody hears of it
+            how = f"the detector's process sent what cannot be read: {one_line(error)}"
         requests.put(None)
         connection.close()
-        self._events.put((generation, Died(_how_it_ended(process))))
+        self._events.put((generation, Died(how)))
         self._on_event()
 
 

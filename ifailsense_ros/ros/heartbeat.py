@@ -14,10 +14,14 @@ from collections.abc import Callable
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
+from ifailsense_ros.ros.publishers import create_publisher
+
 PERIOD_S = 1.0
 # The main loop is asked so long before a beat; it turns twenty times a second.
 _AHEAD_S = 0.1
 _BUSY_S = 2.0
+# After a beat that came late.
+_LEAST_S = 0.9
 
 
 class Heartbeat:
@@ -31,7 +35,7 @@ class Heartbeat:
     def __init__(self, node: Node, wake: Callable[[], None]) -> None:
         self._node = node
         self._wake = wake
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._publisher = create_publisher(node, DiagnosticArray, "/diagnostics", 10)
         self._statuses: list[DiagnosticStatus] = []
         self._offered_at = time.monotonic()
         self._wanted = threading.Event()
@@ -77,8 +81,8 @@ class Heartbeat:
             if not self._stopped:
                 self._beat(asked)
             if not hurried:
-                # A beat that was missed is not made up for.
-                due = max(due + PERIOD_S, time.monotonic())
+                # A beat that was missed is not made up for, nor the next one hurried.
+                due = max(due + PERIOD_S, time.monotonic() + _LEAST_S)
 
     def _beat(self, asked: float) -> None:
         silent = asked - self._offered_at
@@ -92,7 +96,11 @@ class Heartbeat:
             hardware_id="ifailsense_ros",
         )
         message = DiagnosticArray(status=[*self._statuses, main_loop])
-        # The context goes first when the process is ended by force.
-        if self._node.context.ok():
+        try:
             message.header.stamp = self._node.get_clock().now().to_msg()
             self._publisher.publish(message)
+        except Exception as error:
+            # The context goes first when the process is ended by force. Whatever else it is, the
+            # next beat may succeed.
+            if self._node.context.ok():
+                self._node.get_logger().error(f"diagnostics were not published: {error}")

@@ -1,17 +1,23 @@
-"""The subscriptions of the monitor."""
+"""The subscriptions of the monitor.
+
+Events wake the main loop. Pictures do not: waking up for one costs rclpy more than all that is done
+with it, so they are taken when the main loop turns, twenty times a second or more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from action_msgs.msg import GoalStatusArray
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -20,6 +26,8 @@ from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.msg import EpisodeEvent
 from ifailsense_ros.ros.intake import Intake
 
+# Three turns of the main loop at 60 Hz.
+_PICTURES_KEPT = 10
 # Deep enough for a planner that sends many events at once.
 EVENT_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 # The server latches one; here none may be dropped while a picture is decoded.
@@ -51,40 +59,74 @@ class Inputs:
         instruction_qos = QoSProfile(
             depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=durability
         )
-        subscribe = node.create_subscription
-        self._subscriptions = [
-            subscribe(String, "instruction", intake.on_instruction, instruction_qos),
-            subscribe(EpisodeEvent, "episode", intake.on_episode, EVENT_QOS),
+        events = [
+            (String, "instruction", intake.on_instruction, instruction_qos),
+            (EpisodeEvent, "episode", intake.on_episode, EVENT_QOS),
         ]
         if goal_status:
-            self._subscriptions.append(
-                subscribe(GoalStatusArray, goal_status, intake.on_goal_status, _GOAL_STATUS_QOS)
+            events.append((GoalStatusArray, goal_status, intake.on_goal_status, _GOAL_STATUS_QOS))
+        self._events = [
+            node.create_subscription(kind, topic, self._behind_pictures(callback), qos)
+            for kind, topic, callback, qos in events
+        ]
+        self._cameras = [
+            node.create_subscription(
+                CompressedImage if compressed else Image,
+                f"{camera}/image" + ("/compressed" if compressed else ""),
+                lambda data, camera=camera: intake.on_image(camera, data),
+                # rclpy writes overrides into the profile it is given: one of its own for each.
+                QoSProfile(depth=_PICTURES_KEPT, reliability=ReliabilityPolicy.BEST_EFFORT),
+                callback_group=_Polled(),
+                # As bytes: to make a Python message of a picture is more work than to shrink it.
+                raw=True,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-        for camera in intake.cameras:
-            # rclpy writes overrides into the profile it is given: one of its own for each.
-            sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-            self._subscriptions.append(
-                subscribe(
-                    CompressedImage if compressed else Image,
-                    f"{camera}/image" + ("/compressed" if compressed else ""),
-                    lambda data, camera=camera: intake.on_image(camera, data),
-                    sensor_data,
-                    # As bytes: a picture that is made into a Python message costs more than all
-                    # that is done with it.
-                    raw=True,
-                    qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-                )
-            )
+            for camera in intake.cameras
+        ]
         threshold = JumpThreshold(min_forward=None, min_backward=_JUMP_BACK, on_clock_change=False)
         self._jump_handle = node.get_clock().create_jump_callback(
             threshold, post_callback=intake.on_clock_jump
         )
 
+    def take_pictures(self) -> None:
+        """Pass on the pictures that have come."""
+        for subscription in self._cameras:
+            with subscription.handle:
+                while taken := subscription.handle.take_message(subscription.msg_type, True):
+                    subscription.callback_group.heard = True
+                    subscription.callback(taken[0])
+
     def close(self) -> None:
         """Unsubscribe."""
         self._jump_handle.unregister()
-        for subscription in self._subscriptions:
+        for subscription in (*self._events, *self._cameras):
             self._node.destroy_subscription(subscription)
+
+    def _behind_pictures(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """An event without a stamp is meant for now, which is the time of the newest picture."""
+
+        def take(message: Any) -> None:
+            self.take_pictures()
+            callback(message)
+
+        return take
+
+
+class _Polled(ReentrantCallbackGroup):
+    """Of a subscription that the executor does not wait for.
+
+    It does for its QoS events (a publisher that does not match is logged) until it has been heard.
+    Then it must not: Fast DDS ends a wait for them whenever there is a message, and the executor
+    would go round in circles until that is taken.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = False
+
+    def can_execute(self, entity: Any) -> bool:
+        """See `CallbackGroup`."""
+        return not self.heard and not isinstance(entity, Subscription)
 
 
 def _goal_status_topic(action: str) -> str:

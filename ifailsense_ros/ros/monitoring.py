@@ -132,8 +132,7 @@ class Monitoring:
         """Handle what has come and what has fallen due. Call it after each `spin_once`."""
         for event in self._detector.poll():
             self._on_detector(event)
-        for effects in self._intake.work():
-            self._perform(effects)
+        self._take_in()
         self._checks.work()
         now_ns = time.monotonic_ns()
         if now_ns >= self._alive_at + _ALIVE_NS:
@@ -165,7 +164,13 @@ class Monitoring:
     def _shrink(self, view: Any) -> Any:
         return fit_cell(view, self._geometry)
 
+    def _take_in(self) -> None:
+        self._inputs.take_pictures()
+        for effects in self._intake.work():
+            self._perform(effects)
+
     def _act(self, kind: BoundaryKind, episode_id: uuid.UUID, instruction: str) -> None:
+        self._take_in()  # now is the time of the newest picture
         stamp_ns, now_ns = self._intake.stamp_now(), time.monotonic_ns()
         self._perform(self._intake.boundary(kind, stamp_ns, now_ns, episode_id, instruction))
 

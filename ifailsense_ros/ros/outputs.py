@@ -13,6 +13,7 @@ from ifailsense_ros.core.montage import MontageGeometry, annotate, compose
 from ifailsense_ros.core.verdict import Outcome
 from ifailsense_ros.msg import EpisodeEvent, FailureVerdict
 from ifailsense_ros.ros import conversions
+from ifailsense_ros.ros.publishers import create_publisher, wait_until_acked
 
 LIVELINESS_LEASE_S = 5.0
 """A monitor whose main loop has not turned for this long is not alive."""
@@ -47,12 +48,12 @@ class Outputs:
             liveliness_lease_duration=Duration(seconds=LIVELINESS_LEASE_S),
         )
         pictures = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._verdicts = node.create_publisher(FailureVerdict, "~/verdict", latched)
-        self._warnings = node.create_publisher(FailureVerdict, "~/verdict/provisional", reliable)
+        self._verdicts = create_publisher(node, FailureVerdict, "~/verdict", latched)
+        self._warnings = create_publisher(node, FailureVerdict, "~/verdict/provisional", reliable)
         # Volatile: a planner that starts anew must not act on an old failure.
-        self._failures = node.create_publisher(FailureVerdict, "~/failure", reliable)
-        self._boundaries = node.create_publisher(EpisodeEvent, "~/episode_events", reliable)
-        self._montages = node.create_publisher(Image, "~/montage", pictures)
+        self._failures = create_publisher(node, FailureVerdict, "~/failure", reliable)
+        self._boundaries = create_publisher(node, EpisodeEvent, "~/episode_events", reliable)
+        self._montages = create_publisher(node, Image, "~/montage", pictures)
 
     def assert_liveliness(self) -> None:
         """The main loop turns."""
@@ -96,9 +97,10 @@ class Outputs:
             self._node.destroy_publisher(publisher)
 
     def wait_for_all_acked(self, timeout_s: float) -> None:
-        """Until verdicts, failures and boundaries have been heard, or each waited for in vain."""
-        for publisher in (self._verdicts, self._failures, self._boundaries):
-            publisher.wait_for_all_acked(Duration(seconds=timeout_s))
+        """Until verdicts, failures and boundaries have been heard, or waited for in vain."""
+        publishers = (self._verdicts, self._failures, self._boundaries)
+        if not wait_until_acked(publishers, timeout_s):
+            self._logger.warning(f"somebody has not heard everything within {timeout_s} s")
 
     def _montage(self, effect: Publish, frame_id: str) -> None:
         if effect.episode is None:

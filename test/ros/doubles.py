@@ -34,6 +34,13 @@ def make_config(num_pov: int = 2, min_keyframes: int = 4) -> CheckpointConfig:
     )
 
 
+class Unreadable(Judgement):
+    """The node's process fails to read it."""
+
+    def __reduce__(self):
+        return int, ("not a number",)
+
+
 class Double:
     """SUCCESS if every view of the last keyframe is brighter than in the first one."""
 
@@ -57,6 +64,8 @@ class Double:
             time.sleep(float(argument))
         if command == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if command == "garble":
+            return Unreadable(Outcome.SUCCESS, p_success=1.0)
         if command == "abstain":
             return Judgement.unknown(Reason.VLM_ABSTAINED, "the VLM said 'perhaps'")
         if command == "hesitate":

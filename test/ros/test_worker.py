@@ -123,6 +123,13 @@ def test_a_worker_that_dies_says_so(worker):
     wait_for(worker, Ready)
 
 
+def test_an_answer_that_cannot_be_read_is_a_worker_that_died(worker):
+    worker.submit(1, make_episode("garble"))
+    assert "sent what cannot be read: ValueError" in wait_for(worker, Died).detail
+    worker.restart()
+    wait_for(worker, Ready)
+
+
 @pytest.mark.parametrize("make", [DetectorWorker, InProcessDetector])
 @pytest.mark.parametrize(
     ("factory", "text"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -60,12 +59,7 @@ class EpisodeBagWriter:
     def __enter__(self) -> EpisodeBagWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._writer.close()
 
     def instruction(self, receive_ns: int, text: str) -> None:
