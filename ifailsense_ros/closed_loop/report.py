@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ifailsense_ros.closed_loop.command import FIGURES, in_words
-from ifailsense_ros.closed_loop.early import EARLY, WAYS
+from ifailsense_ros.closed_loop.early import EARLY
+from ifailsense_ros.closed_loop.early_figures import WAYS
 from ifailsense_ros.core.errors import DataError, IFailSenseError
 from ifailsense_ros.evaluate.results import write_json
 

@@ -12,15 +12,8 @@ pytest.importorskip("mujoco", reason="needs mujoco: the `sim` extra")
 from stand_ins import RiseDetector
 
 from ifailsense_ros.closed_loop import early
-from ifailsense_ros.closed_loop.early import (
-    FRACTIONS,
-    Look,
-    figures,
-    looks_of_table,
-    looks_table,
-    samples_at,
-    thresholds,
-)
+from ifailsense_ros.closed_loop.early import looks_of_table, looks_table, samples_at
+from ifailsense_ros.closed_loop.early_figures import FRACTIONS, Look, figures, thresholds
 from ifailsense_ros.closed_loop.monitors import Seen, Watching
 from ifailsense_ros.closed_loop.scenes import Course, Move, setup_of
 

@@ -17,7 +17,7 @@ from test_early import made_up
 from test_figures import all_of, nobody
 from test_figures import made_up as tries_made_up
 
-from ifailsense_ros.closed_loop import early, film, report
+from ifailsense_ros.closed_loop import early, early_figures, film, report
 from ifailsense_ros.closed_loop.command import FIGURES
 from ifailsense_ros.closed_loop.experiment import Loaded, carry_out
 from ifailsense_ros.closed_loop.monitors import Watching
@@ -44,7 +44,7 @@ def places(tmp_path):
     rows = [made_up(i, i % 3 > 0, None if i % 3 else i % 8) for i in range(60)]
     for name, file, figures in (
         ("loop", FIGURES, loop),
-        ("early", early.EARLY, early.figures(rows, resamples=50)),
+        ("early", early.EARLY, early_figures.figures(rows, resamples=50)),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text(json.dumps({"made": MADE, "figures": figures}))
