@@ -44,7 +44,7 @@ def read_frames(
     Raises:
         DataError: PyAV is missing; no such file, no video, or no frame at one of the times.
     """
-    av = _av()
+    av = import_av()
     what = f"{path}: " + (f"{where}: " if where else "")
     if not path.is_file():
         raise DataError(f"{what}the video is missing; copy the data set again")
@@ -116,7 +116,7 @@ class VideoWriter:
     def __init__(
         self, path: Path, fps: int | Fraction, size: tuple[int, int], codec: str = "h264"
     ) -> None:
-        av = _av()
+        av = import_av()
         self._av = av
         self._fps = Fraction(fps)
         encoder, options = CODECS[codec]
@@ -172,7 +172,8 @@ class VideoWriter:
             container.close()
 
 
-def _av() -> Any:
+def import_av() -> Any:
+    """PyAV. Raises DataError where it is not installed."""
     try:
         return importlib.import_module("av")
     except ImportError as error:

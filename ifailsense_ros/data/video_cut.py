@@ -6,7 +6,6 @@ before it, and `begins` says where it is now.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ifailsense_ros.core.errors import DataError, text_of
+from ifailsense_ros.data.video import import_av
 
 
 @dataclass
@@ -76,7 +76,7 @@ class VideoCut:
         Raises:
             DataError: the video turns out to be damaged.
         """
-        av = _av()
+        av = import_av()
         with _opened(self.path) as (container, stream), av.open(out, "w", format="mp4") as target:
             new = target.add_stream_from_template(stream, opaque=True)
             new.time_base = stream.time_base
@@ -120,7 +120,7 @@ def _groups(container: Any, stream: Any, frame: int) -> list[_Group]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    av = _av()
+    av = import_av()
     if not path.is_file():
         raise DataError(f"{path}: is missing; copy the data set again")
     try:
@@ -132,13 +132,4 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         # A damaged file fails in any of many ways inside PyAV.
         raise DataError(
             f"{path}: cannot be cut ({text_of(error)}); it is damaged or was cut off: copy it again"
-        ) from error
-
-
-def _av() -> Any:
-    try:
-        return importlib.import_module("av")
-    except ImportError as error:
-        raise DataError(
-            f"videos need PyAV, which cannot be imported ({error}): pip install av"
         ) from error
