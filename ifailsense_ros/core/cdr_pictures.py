@@ -13,9 +13,10 @@ import numpy as np
 
 from ifailsense_ros.core.errors import ImageError, text_of
 from ifailsense_ros.core.images import (
+    Checked,
     check_compressed,
     check_image,
-    decode_compressed,
+    decode_checked,
     decode_image,
 )
 
@@ -41,11 +42,12 @@ class CdrPicture:
         ImageError: not even a header can be read.
     """
 
-    __slots__ = ("_at", "_compressed", "data", "frame_id", "stamp_ns")
+    __slots__ = ("_at", "_checked", "_compressed", "data", "frame_id", "stamp_ns")
 
     def __init__(self, data: bytes, *, compressed: bool) -> None:
         self.data = data
         self._compressed = compressed
+        self._checked: Checked | None = None
         try:
             header = _HEADERS[data[1] & 1]
             seconds, nanoseconds, length = header.unpack_from(data, _ENCAPSULATION)
@@ -67,14 +69,16 @@ class CdrPicture:
     def check(self) -> None:
         """Raises ImageError if it is plain without decoding that it cannot be decoded."""
         if self._compressed:
-            check_compressed(*self._compressed_fields())
+            self._checked = check_compressed(*self._compressed_fields())
         else:
             check_image(*self._image_fields())
 
     def decode(self) -> np.ndarray:
         """uint8 RGB (H, W, 3), possibly a view into `data`; raises ImageError."""
         if self._compressed:
-            return decode_compressed(*self._compressed_fields())
+            if self._checked is None:
+                self.check()
+            return decode_checked(self._checked)
         return decode_image(*self._image_fields())
 
     def _image_fields(self) -> tuple[int, int, str, int, int, memoryview]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -183,7 +183,12 @@ def decode_compressed(format: str, data: Any) -> np.ndarray:
         ImageError: depth (`compressedDepth`, or 16UC1/32FC1 in a PNG), neither JPEG nor PNG,
             truncated or corrupt data, or data that claim an absurd size.
     """
-    what, transport, raw = _complete(format, data)
+    return decode_checked(check_compressed(format, data))
+
+
+def decode_checked(checked: Checked) -> np.ndarray:
+    """As `decode_compressed`, of what `check_compressed` gave."""
+    what, transport, raw = checked
     try:
         image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -196,25 +201,26 @@ def decode_compressed(format: str, data: Any) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def check_compressed(format: str, data: Any) -> None:
+Checked: TypeAlias = tuple[str, str, np.ndarray]
+"""Name for errors, transport of `format`, and the bytes of a whole JPEG or PNG."""
+
+
+def check_compressed(format: str, data: Any) -> Checked:
     """What `decode_compressed` finds wrong without decoding; raises as it does."""
-    _complete(format, data)
-
-
-def _complete(format: str, data: Any) -> tuple[str, str, np.ndarray]:
-    """Name for errors, transport of `format`, and the bytes of a whole JPEG or PNG."""
     what = f"compressed image of format {format!r}"
-    original, _, transport = str(format).lower().partition(";")
-    if "compresseddepth" in str(format).lower() or original.strip() in _DEPTH:
+    lower = str(format).lower()
+    original, _, transport = lower.partition(";")
+    if "compresseddepth" in lower or original.strip() in _DEPTH:
         raise ImageError(f"{what}: depth, which the detector cannot see: remap a colour camera")
     raw = _as_bytes(data, what)
-    head, tail = raw[:8].tobytes(), raw[-4096:].tobytes()
+    view = raw.data
+    head, end = bytes(view[:8]), bytes(view[-2:])
     if head.startswith(b"\xff\xd8\xff"):
         # OpenCV fills up a truncated JPEG with grey and says nothing. Some cameras pad behind
         # the end marker, so it need not be the last thing.
-        complete = b"\xff\xd9" in tail
+        complete = end == b"\xff\xd9" or b"\xff\xd9" in bytes(view[-4096:])
     elif head == b"\x89PNG\r\n\x1a\n":
-        complete = b"IEND" in tail
+        complete = b"IEND" in bytes(view[-4096:])
     else:
         raise ImageError(
             f"{what}: the data ({raw.size} bytes) are neither JPEG nor PNG: set the camera to one "
@@ -222,7 +228,7 @@ def _complete(format: str, data: Any) -> tuple[str, str, np.ndarray]:
         )
     if not complete:
         raise ImageError(f"{what}: truncated after {raw.size} bytes: check the transport")
-    if reason := why_not_decodable(raw.data):
+    if reason := why_not_decodable(view):
         raise ImageError(f"{what}: {reason}: check the camera or the transport")
     return what, transport, raw
 

@@ -116,9 +116,7 @@ class OpenEpisodes:
         self._ended_ids: deque[uuid.UUID] = deque(maxlen=32)
 
     def __iter__(self) -> Iterator[OpenEpisode]:
-        yield from self.ending
-        if self.running:
-            yield self.running
+        return iter([*self.ending, self.running] if self.running else self.ending)
 
     def begin(
         self, config: TrackerConfig, start_ns: int, now_ns: int, episode_id: uuid.UUID

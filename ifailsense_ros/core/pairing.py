@@ -79,6 +79,7 @@ class ApproximatePairing:
         self._queue_size = queue_size
         self._streams = {name: _Stream() for name in streams}
         self._states = list(self._streams.values())
+        self._queues = [state.queue for state in self._states]
 
     def dropped(self, stream: Hashable) -> dict[str, int]:
         """How many messages of a stream found no partner, by reason."""
@@ -122,12 +123,9 @@ class ApproximatePairing:
                 self._drop_oldest(state, UNMATCHED)
 
     def _match(self) -> list[Pair]:
-        states, pairs = self._states, []
-        while True:
-            for state in states:
-                if not state.queue:
-                    return pairs
-            stamps, messages = zip(*[state.queue[0] for state in states], strict=True)
+        states, queues, pairs = self._states, self._queues, []
+        while all(queues):
+            stamps, messages = zip(*[queue[0] for queue in queues], strict=True)
             oldest = min(stamps)
             if max(stamps) - oldest <= self._slop_ns:
                 for state in states:
@@ -135,6 +133,7 @@ class ApproximatePairing:
                 pairs.append(Pair(stamps[0], stamps, messages))
             else:
                 self._drop_oldest(states[stamps.index(oldest)], UNMATCHED)
+        return pairs
 
     @staticmethod
     def _drop_oldest(state: _Stream, reason: str) -> None:

@@ -37,7 +37,8 @@ class Frame:
     """
 
     __slots__ = (
-        "_decode", "_num_pov", "_shrink", "_views", "can_wait", "counted", "fault", "stamp_ns",
+        "_decode", "_is_candidate", "_num_pov", "_shrink", "_views",
+        "can_wait", "counted", "fault", "stamp_ns",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Frame:
         self.can_wait = can_wait
         self.fault = ""
         self.counted: str | None = None
+        self._is_candidate = False
         self._views: tuple[View, ...] = ()
         self._decode: Decode | None = decode
         self._shrink = shrink
@@ -63,11 +65,12 @@ class Frame:
         return self._views
 
     def load(self) -> bool:
-        """Make it a candidate; False if the pair is unusable (`fault` says why)."""
+        """Make it a candidate; False if it is none (`fault` says why), whatever came out later."""
         decode, self._decode = self._decode, None
         if decode is not None:
             self._attempt(lambda: self._checked(decode()))
-        return not self.fault
+            self._is_candidate = not self.fault
+        return self._is_candidate
 
     def complete(self) -> bool:
         """Decode what was left for later; False if the pair is unusable."""
@@ -142,7 +145,8 @@ class Recording:
     A pair that may become a keyframe is looked at when it comes, and not held if it is broken.
     Those that can wait are put off as long as there is room for all of them: while none has to go,
     a broken one makes no difference unless it is chosen. What is asked beside the keyframes is
-    answered after looking at them all, so that no answer differs.
+    answered after looking at them all, so that no answer differs; of several faults another one may
+    be the last.
 
     Args:
         start_ns: stamp of START, nanoseconds.

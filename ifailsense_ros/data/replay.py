@@ -99,7 +99,11 @@ class BagReplay:
             if not started:
                 self._now, started = event.receive_ns, True
                 self._perform(self.tracker.detector_ready(self._now, self._model_id))
-            self._pass_time(event.receive_ns)
+            receive_ns = event.receive_ns
+            if self._now + _TICK_NS < receive_ns:
+                self._pass_time(receive_ns)
+            elif self._now < receive_ns:
+                self._now = receive_ns
             if isinstance(event, ImageRecorded):
                 self._image(event)
             elif isinstance(event, InstructionRecorded):
