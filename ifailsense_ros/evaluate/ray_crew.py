@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from ifailsense_ros.core.errors import ConfigError, text_of
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 
 _REACHED_WITHIN_S = 10.0
+_REPORTED_WITHIN_S = 10.0
+_STARTS = 2
 
 
 class _Remote(Worker):
@@ -53,21 +56,14 @@ class RayActors:
         self._ray: Any = need("ray", "--ray", "'ifailsense_ros[ray]'")
         self._began = not self._ray.is_initialized()
         if self._began:
-            try:
-                _look_for(address)
-                self._ray.init(address=address, include_dashboard=False, logging_level="warning")
-            except Exception as error:  # Ray raises many kinds for a cluster that is not there
-                what = "cannot be started here" if address == "local" else "no such cluster"
-                raise ConfigError(
-                    f"--ray {address}: {what} ({text_of(error)}): see docs/scale.md"
-                ) from error
+            _join(self._ray, address)
         self._options = {"num_cpus": threads, "num_gpus": gpus, "max_restarts": 0}
         self._actor = self._ray.remote(_Remote)
         self._work, self._threads = self._ray.put(work), threads
         self._names = itertools.count()
         self._actors: dict[int, Any] = {}
         self._answers: dict[Any, int] = {}
-        has = self._ray.cluster_resources()
+        has = _resources(self._ray)
         room = has.get("CPU", 0) // threads
         if gpus:
             room = min(room, has.get("GPU", 0) // gpus)
@@ -111,6 +107,32 @@ class RayActors:
         self._answers.clear()
         if self._began:
             self._ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    """Start Ray here, or reach a cluster."""
+    here = address == "local"
+    for starts_left in reversed(range(_STARTS if here else 1)):
+        try:
+            _look_for(address)
+            ray.init(address=address, include_dashboard=False, logging_level="warning")
+            return
+        except Exception as error:  # Ray raises many kinds for a cluster that is not there
+            ray.shutdown()
+            # Its own processes must answer within half a minute: a busy machine may be too slow.
+            if not starts_left:
+                what = "cannot be started here" if here else "no such cluster"
+                raise ConfigError(
+                    f"--ray {address}: {what} ({text_of(error)}): see docs/scale.md"
+                ) from error
+
+
+def _resources(ray: Any) -> dict[str, float]:
+    """What all machines of the cluster have; the first may not have reported yet."""
+    until = time.monotonic() + _REPORTED_WITHIN_S
+    while "CPU" not in (has := ray.cluster_resources()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return has
 
 
 def _look_for(address: str) -> None:
