@@ -6,10 +6,11 @@ with it, so they are taken when the main loop turns, twenty times a second or mo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from action_msgs.msg import GoalStatusArray
+from action_msgs.msg import GoalStatus, GoalStatusArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
@@ -24,6 +25,7 @@ from std_msgs.msg import String
 
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.msg import EpisodeEvent
+from ifailsense_ros.ros.conversions import to_ns
 from ifailsense_ros.ros.intake import Intake
 
 # Three turns of the main loop at 60 Hz.
@@ -36,6 +38,7 @@ _GOAL_STATUS_QOS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+_ENDED = (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED, GoalStatus.STATUS_ABORTED)
 _JUMP_BACK = Duration(seconds=-1)
 
 
@@ -65,8 +68,11 @@ class Inputs:
         ]
         if goal_status:
             events.append((GoalStatusArray, goal_status, intake.on_goal_status, _GOAL_STATUS_QOS))
+        self._came: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._events = [
-            node.create_subscription(kind, topic, self._behind_pictures(callback), qos)
+            node.create_subscription(
+                kind, topic, lambda m, callback=callback: self._came.append((callback, m)), qos
+            )
             for kind, topic, callback, qos in events
         ]
         self._cameras = [
@@ -88,13 +94,23 @@ class Inputs:
             threshold, post_callback=intake.on_clock_jump
         )
 
-    def take_pictures(self) -> None:
-        """Pass on the pictures that have come."""
-        for subscription in self._cameras:
-            with subscription.handle:
-                while taken := subscription.handle.take_message(subscription.msg_type, True):
-                    subscription.callback_group.heard = True
-                    subscription.callback(taken[0])
+    def take(self) -> None:
+        """Pass on what has come.
+
+        Events overtake pictures: after a stall, a START behind newer pictures would look like a
+        jump in time. But one without a stamp is meant for now, the time of the newest picture; it
+        and what follows it come behind them.
+        """
+        for subscription in self._events:
+            while _take_one(subscription):
+                pass
+        while self._came and not _is_meant_for_now(self._came[0][1]):
+            self._pass_on()
+        # In turn: a camera that is ahead of the others by a whole queue would lose its pictures.
+        while any([_take_one(subscription) for subscription in self._cameras]):
+            pass
+        while self._came:
+            self._pass_on()
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -102,14 +118,30 @@ class Inputs:
         for subscription in (*self._events, *self._cameras):
             self._node.destroy_subscription(subscription)
 
-    def _behind_pictures(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """An event without a stamp is meant for now, which is the time of the newest picture."""
+    def _pass_on(self) -> None:
+        callback, message = self._came.popleft()
+        callback(message)
 
-        def take(message: Any) -> None:
-            self.take_pictures()
-            callback(message)
 
-        return take
+def _take_one(subscription: Subscription) -> bool:
+    """Call back with a message that waits; whether there was one."""
+    with subscription.handle:
+        taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+    if taken is None:
+        return False
+    if isinstance(subscription.callback_group, _Polled):
+        subscription.callback_group.heard = True
+    subscription.callback(taken[0])
+    return True
+
+
+def _is_meant_for_now(message: Any) -> bool:
+    """Whether it has no stamp, but is about a time."""
+    if isinstance(message, EpisodeEvent):
+        return not to_ns(message.header.stamp)
+    if isinstance(message, GoalStatusArray):
+        return any(status.status in _ENDED for status in message.status_list)
+    return False
 
 
 class _Polled(ReentrantCallbackGroup):

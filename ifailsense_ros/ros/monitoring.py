@@ -165,7 +165,7 @@ class Monitoring:
         return fit_cell(view, self._geometry)
 
     def _take_in(self) -> None:
-        self._inputs.take_pictures()
+        self._inputs.take()
         for effects in self._intake.work():
             self._perform(effects)
 
