@@ -76,6 +76,8 @@ def test_a_person_goes_through_all_episodes(page, server):
     at(page, 0)
     api.expect(page.locator("h1")).to_have_text("lift block 0")
     api.expect(page.locator("#picture")).to_be_visible()
+    api.expect(page.locator("#where")).to_have_text("1 of 5")  # a name may say how it ended
+    assert "monday" not in page.locator("main").inner_html()
     page.keyboard.press("s")
     at(page, 1)
     assert said(server) == {"monday/0": True}
@@ -106,6 +108,7 @@ def test_a_person_goes_through_all_episodes(page, server):
     page.keyboard.press("s")
     page.keyboard.press("ArrowLeft")
     at(page, 2)
+    api.expect(page.locator("#where")).to_contain_text("monday/2")
     api.expect(page.locator("#unsure")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("f")
     at(page, 3)

@@ -37,6 +37,12 @@ function say(text) {
   at("status").textContent = text;
 }
 
+function where() {
+  // What a recording is called may say how it ended: it is named when that has been judged.
+  const place = `${episode.number + 1} of ${counts.total}`;
+  return episode.label === null ? place : `${place} · ${episode.path} · ${episode.key}`;
+}
+
 function draw() {
   const labelled = WORDS.reduce((sum, word) => sum + counts[word], 0);
   at("progress").max = counts.total;
@@ -47,6 +53,7 @@ function draw() {
     at(word).setAttribute("aria-pressed", String(episode !== null && episode.label === word));
     at(word).disabled = !shown || episode.unreadable && word !== "unsure";
   }
+  at("where").textContent = episode === null ? "" : where();
   at("back").disabled = episode === null || episode.number === 0;
   at("forward").disabled = episode === null || episode.number === counts.total - 1;
 }
@@ -70,7 +77,6 @@ async function show(number) {
   episode = await ask(`api/episode/${number}`);
   next = episode.next;
   at("instruction").textContent = episode.instruction || "(no instruction)";
-  at("where").textContent = `${number + 1} of ${counts.total} · ${episode.path} · ${episode.key}`;
   draw();
   const image = await picture(number);
   if (image === null) {
@@ -79,7 +85,7 @@ async function show(number) {
     await ask(`picture/${number}`).catch((error) => problem(error.message));
   } else {
     at("picture").src = image.src;
-    at("picture").alt = `Keyframes of ${episode.key}: a row for each camera, time from left to right`;
+    at("picture").alt = `Keyframes of episode ${number + 1}: a row for each camera, time from left to right`;
     at("picture").hidden = false;
     at("waiting").hidden = true;
   }
