@@ -25,17 +25,7 @@ DETECTOR_HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the sub-command."""
     parser.add_argument("bags", nargs="+", metavar="BAG", help="rosbag2 folder (MCAP or sqlite3)")
-    parser.add_argument("--detector", default="sim-tiny", help=DETECTOR_HELP)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    for name, what in (
-        ("--max-missed-failures", "share of failures that may be called SUCCESS"),
-        ("--max-false-alarms", "share of successes that may be called FAILURE"),
-    ):
-        text = f"{what}; a verdict that is not sure enough for that is UNKNOWN"
-        parser.add_argument(name, type=float, metavar="RATE", help=text)
-    parser.add_argument(
-        "--no-guard", action="store_true", help="judge pictures unlike any in training as well"
-    )
+    add_detector_arguments(parser)
     parser.add_argument("--montage-dir", type=Path, help="write a picture per verdict here")
     parser.add_argument("--json", action="store_true", help="one JSON object per verdict and line")
     for name, default, what in (
@@ -47,6 +37,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}-topic", default=default, metavar="TOPIC", help=f"{what} (default {default})"
         )
+
+
+def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
+    """One detector, and how sure it must be; see `detector_options`."""
+    parser.add_argument(
+        "--detector", default="sim-tiny", help=f"{DETECTOR_HELP} (default sim-tiny)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    for name, what in (
+        ("--max-missed-failures", "share of failures that may be called SUCCESS"),
+        ("--max-false-alarms", "share of successes that may be called FAILURE"),
+    ):
+        text = f"{what}; a verdict that is not sure enough for that is UNKNOWN"
+        parser.add_argument(name, type=float, metavar="RATE", help=text)
+    parser.add_argument(
+        "--no-guard", action="store_true", help="judge pictures unlike any in training as well"
+    )
+
+
+def detector_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_detector_arguments` read, as keywords of `open_detector`."""
+    return {
+        "device": args.device,
+        "max_missed_failures": args.max_missed_failures,
+        "max_false_alarms": args.max_false_alarms,
+        "guard": not args.no_guard,
+    }
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,13 +87,7 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--montage-dir {args.montage_dir}: cannot be made ({error.strerror})"
             ) from error
-    detector = open_detector(
-        args.detector,
-        device=args.device,
-        max_missed_failures=args.max_missed_failures,
-        max_false_alarms=args.max_false_alarms,
-        guard=not args.no_guard,
-    )
+    detector = open_detector(args.detector, **detector_options(args))
     topics = BagTopics(
         args.exo_topic, args.gripper_topic, args.instruction_topic, args.episode_topic
     )

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ifailsense_ros.cli.detect import DETECTOR_HELP
+from ifailsense_ros.cli.detect import add_detector_arguments, detector_options
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.verdict import Outcome
 
@@ -100,12 +100,7 @@ def _detector(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from ifailsense_ros.evaluate.baselines.names import is_baseline, name_for_verdicts
     from ifailsense_ros.model.handle import is_factory
 
-    asked = {
-        "device": args.device,
-        "max_missed_failures": args.max_missed_failures,
-        "max_false_alarms": args.max_false_alarms,
-        "guard": not args.no_guard,
-    }
+    asked = detector_options(args)
     settings: dict[str, Any] = {"detector": name_for_verdicts(args.detector), **asked}
     if not (is_factory(args.detector) or is_baseline(args.detector)):
         checkpoint = CheckpointConfig.from_json(resolve_checkpoint(args.detector))
@@ -175,21 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="of the verdicts; default DATASET/ifailsense"
     )
-    parser.add_argument(
-        "--detector",
-        default="sim-tiny",
-        help=f"{DETECTOR_HELP} (default sim-tiny)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    for name, what in (
-        ("--max-missed-failures", "share of failures that may be called SUCCESS"),
-        ("--max-false-alarms", "share of successes that may be called FAILURE"),
-    ):
-        text = f"{what}; a verdict that is not sure enough for that is UNKNOWN"
-        parser.add_argument(name, type=float, metavar="RATE", help=text)
-    parser.add_argument(
-        "--no-guard", action="store_true", help="judge pictures unlike any in training as well"
-    )
+    add_detector_arguments(parser)
     for name, what in (("exo", "exocentric"), ("gripper", "gripper")):
         text = f"the {what} camera; default: by the usual names"
         parser.add_argument(f"--{name}", metavar="KEY", help=text)
