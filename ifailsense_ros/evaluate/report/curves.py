@@ -23,25 +23,10 @@ class Curve:
     area: float
 
 
-def _counts(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """True and false positives at every threshold, from above the highest score downward."""
-    order = np.argsort(-scores, kind="stable")
-    scores, positive = scores[order], positive[order]
-    # Samples with the same score pass the threshold together.
-    ends = np.r_[np.flatnonzero(np.diff(scores)), len(scores) - 1]
-    true = np.cumsum(positive)[ends]
-    return np.r_[0, true], np.r_[0, ends + 1 - true]
-
-
-def _checked(scores: Sequence[float], positive: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
-    s, p = np.asarray(scores, np.float64), np.asarray(positive, bool)
-    if s.ndim != 1 or s.shape != p.shape or not np.isfinite(s).all():
-        raise ValueError(f"{s.shape} scores, all of which must be numbers, and {p.shape} classes")
-    return s, p
-
-
-def roc(scores: Sequence[float], positive: Sequence[bool]) -> Curve | None:
-    """True positive rate over false positive rate.
+def _counts(
+    scores: Sequence[float], positive: Sequence[bool]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """True and false positives at every threshold, from above the highest score downward.
 
     Args:
         scores: (n,) the higher, the more positive.
@@ -53,10 +38,25 @@ def roc(scores: Sequence[float], positive: Sequence[bool]) -> Curve | None:
     Raises:
         ValueError: lengths differ, or a score is no number.
     """
-    s, p = _checked(scores, positive)
+    s, p = np.asarray(scores, np.float64), np.asarray(positive, bool)
+    if s.ndim != 1 or s.shape != p.shape or not np.isfinite(s).all():
+        raise ValueError(f"{s.shape} scores, all of which must be numbers, and {p.shape} classes")
     if p.all() or not p.any():
         return None
-    true, false = _counts(s, p)
+    order = np.argsort(-s, kind="stable")
+    s, p = s[order], p[order]
+    # Samples with the same score pass the threshold together.
+    ends = np.r_[np.flatnonzero(np.diff(s)), len(s) - 1]
+    true = np.cumsum(p)[ends]
+    return np.r_[0, true], np.r_[0, ends + 1 - true]
+
+
+def roc(scores: Sequence[float], positive: Sequence[bool]) -> Curve | None:
+    """True positive rate over false positive rate. Arguments, None and errors as in `_counts`."""
+    counts = _counts(scores, positive)
+    if counts is None:
+        return None
+    true, false = counts
     x, y = false / false[-1], true / true[-1]
     return Curve(x, y, float(trapezoid(y, x)))
 
@@ -65,22 +65,12 @@ def precision_recall(scores: Sequence[float], positive: Sequence[bool]) -> Curve
     """Precision (y) over recall (x); the area is the average precision.
 
     The curve begins at the first threshold that something passes: at recall 0 there is no precision
-    to speak of.
-
-    Args:
-        scores: (n,) the higher, the more positive.
-        positive: (n,) the truth.
-
-    Returns:
-        None where one of the classes is missing.
-
-    Raises:
-        ValueError: lengths differ, or a score is no number.
+    to speak of. Arguments, None and errors as in `_counts`.
     """
-    s, p = _checked(scores, positive)
-    if p.all() or not p.any():
+    counts = _counts(scores, positive)
+    if counts is None:
         return None
-    true, false = (counts[1:] for counts in _counts(s, p))
+    true, false = (count[1:] for count in counts)
     recall, precision = true / true[-1], true / (true + false)
     area = float(np.sum(np.diff(np.r_[0.0, recall]) * precision))
     return Curve(recall, precision, area)
