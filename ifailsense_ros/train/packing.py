@@ -19,7 +19,7 @@ from transformers import PaliGemmaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ifailsense_ros.core.prompt import IMAGE_TOKEN
-from ifailsense_ros.model.vlm import IGNORED_LABEL, base_of, tokens_of
+from ifailsense_ros.model.vlm import IGNORED_LABEL, base_of, soft_capped, tokens_of
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,4 @@ def _logits_before(
         mm_encoder_outputs={"image": image},
         use_cache=False,
     ).last_hidden_state
-    logits = base.lm_head(hidden[rows.to(device), columns.to(device) - 1]).float()
-    cap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
-    return cap * torch.tanh(logits / cap) if cap else logits
+    return soft_capped(base, base.lm_head(hidden[rows.to(device), columns.to(device) - 1]).float())

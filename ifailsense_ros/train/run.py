@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
@@ -25,6 +24,7 @@ from ifailsense_ros.core.montage import MontageGeometry
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.records import UNFINISHED
 from ifailsense_ros.data.smf import Sample
+from ifailsense_ros.model.device import set_threads
 from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.tiny import build_tiny, save_tiny
 from ifailsense_ros.train import bases, compute, loop, stage0, stage1, stage2
@@ -365,8 +365,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     args = parser(__doc__.splitlines()[0]).parse_args(argv)
-    torch.set_num_threads(args.threads)
     try:
+        set_threads(args.threads)
         compute.set_up(args.precision, log_with=args.log_with, folder=args.out)
         figures = _run_of(args, argv).go()
     except IFailSenseError as error:

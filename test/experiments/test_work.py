@@ -19,14 +19,18 @@ from ifailsense_ros.train.recipes import RECIPES
 sys.path.append(str(Path(__file__).parents[1] / "train"))
 from tiny_runs import make_store, short
 
+# the fixture trains and judges everything, for whichever test comes first
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """All cells done that a tiny recipe has here, through the functions of the process."""
     folder = tmp_path_factory.mktemp("work")
-    store = make_store(folder / "data" / "stores" / "all")
-    for name in ("training", "smf"):
-        build(BuildSettings((f"store:{store}",)), folder / "data" / name)
+    cut = folder / "data" / "stores" / "unfinished"
+    store = make_store(folder / "data" / "stores" / "all", cut)
+    for name, stores in (("training", (store, cut)), ("smf", (store,))):
+        build(BuildSettings(tuple(f"store:{s}" for s in stores)), folder / "data" / name)
     recipes = {"sim-tiny": short(RECIPES["sim-tiny"])}
     place = Workplace.of(folder / "data", folder / "out", all_cells(recipes), recipes)
     compute.set_up()

@@ -192,6 +192,11 @@ def test_the_data_must_be_named(tmp_path, capsys):
     assert "--data" in capsys.readouterr().err
 
 
+def test_no_thread_at_all_is_one_line(tmp_path, capsys):
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path), "--threads", "0"]) == 2
+    assert capsys.readouterr().err == "ifailsense train: num_threads is 0, must be >= 1\n"
+
+
 def test_the_base_of_another_picture_is_refused(made, store, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(RECIPES, "sim-tiny", short(SIM_TINY))
     more = ("--from-run", str(made), "--num-pov", "1")

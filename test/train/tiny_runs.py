@@ -52,14 +52,19 @@ def row(split, index):
     )
 
 
-def make_store(folder: Path) -> Path:
-    """12 training, 4 validation and 3 test episodes; some of them left unfinished as well."""
+def make_store(folder: Path, unfinished_in: Path | None = None) -> Path:
+    """12 training, 4 validation and 3 test episodes; some of them left unfinished as well.
+
+    These lie in the same store, or in one of their own, of which a data set can be built.
+    """
+    cut_folder = unfinished_in or folder
     for split, count, unfinished in (("train", 12, 3), ("validation", 4, 1), ("test", 3, 0)):
         write_shard(shard_path(folder, split, 0, count), [row(split, i) for i in range(count)], {})
         cut_short = [left_unfinished(split, i) for i in range(unfinished)]
         if cut_short:
-            write_shard(shard_path(folder, split, count, count + unfinished), cut_short, {})
-    write_questions(folder, ((key_of(r), asked_about(r)) for r in read_episodes(folder)))
+            write_shard(shard_path(cut_folder, split, count, count + unfinished), cut_short, {})
+    for store in {folder, cut_folder}:
+        write_questions(store, ((key_of(r), asked_about(r)) for r in read_episodes(store)))
     return folder
 
 
