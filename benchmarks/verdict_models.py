@@ -163,6 +163,9 @@ def blocks_of(size: str, width: int, biases: tuple[float, float, float]) -> FSBl
     for name, parameter in blocks.named_parameters():
         if parameter.ndim > 1:
             fill_one(name, parameter, 1 / math.sqrt(parameter.shape[-1]))
+        elif name.endswith("bias"):
+            # PyTorch draws them anew each time: no two of these would be alike
+            parameter.data.zero_()
     set_biases(blocks, biases)
     return blocks.eval().requires_grad_(False)
 
