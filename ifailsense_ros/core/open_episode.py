@@ -28,7 +28,7 @@ class OpenEpisode:
         absent_cameras: that have sent nothing since START.
         warned_now: steady time of START, or of its last turn for an early warning.
         ended_now: steady time of END.
-        silent_cameras: that were silent when END came.
+        silent_cameras: that were silent when END came, and have sent nothing of before END since.
     """
 
     config: TrackerConfig
@@ -137,11 +137,14 @@ class OpenEpisodes:
         )
         return self.running
 
-    def heard(self, camera: str, fault: str = "") -> None:
-        """A camera sent a picture, or something that was no picture."""
+    def heard(self, camera: str, stamp_ns: int | None = None, fault: str = "") -> None:
+        """A camera sent a picture, or something that was no picture and has no stamp."""
         for episode in self:
             if camera in episode.absent_cameras:
                 episode.absent_cameras.remove(camera)
+            # Events overtake pictures: the camera had spoken before END, and END came first.
+            if camera in episode.silent_cameras and (stamp_ns or episode.end_ns) <= episode.end_ns:
+                episode.silent_cameras.remove(camera)
             if fault:
                 episode.recording.note_fault(fault)
 

@@ -199,7 +199,7 @@ class Tracker:
         if self._cameras.is_before(stamp_ns, self.config.jump_back_ns, camera):
             effects += self._jump(f"the stamps of camera {camera} went back in time", stamp_ns)
         self._cameras.heard(camera, self._now, stamp_ns)
-        self._episodes.heard(camera)
+        self._episodes.heard(camera, stamp_ns)
         return effects
 
     def bad_image(self, camera: str, detail: str, now_ns: int) -> list[Effect]:
@@ -207,7 +207,7 @@ class Tracker:
         effects = self._due(now_ns)
         self._cameras.heard(camera, self._now)
         self.counters["bad_images"] += 1
-        self._episodes.heard(camera, f"camera {camera}: {detail}")
+        self._episodes.heard(camera, fault=f"camera {camera}: {detail}")
         return effects
 
     def pair(

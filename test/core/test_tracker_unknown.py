@@ -97,6 +97,31 @@ def test_a_camera_silent_by_the_steady_clock_is_stale():
     assert "exo and gripper" in bench.verdicts[0].judgement.detail
 
 
+def test_a_camera_is_not_silent_if_end_overtook_its_pictures():
+    bench = Bench(camera_silent_ns=20 * S)
+    bench.film(200)
+    bench.wait(30_000)
+    bench.start()
+    bench.end(offset_ms=1000)  # the node takes events first
+    for stamp in range(T0 + bench.now, T0 + bench.now + 1001 * MS, 100 * MS):
+        for camera in ("exo", "gripper"):
+            bench.do(bench.tracker.image(camera, stamp, bench.now))
+        bench.do(bench.tracker.pair(stamp, bench.decoder(stamp), bench.now))
+    bench.answer()
+    assert [verdict.judgement for verdict in bench.verdicts] == [SUCCESS]
+
+
+def test_a_camera_that_wakes_after_end_was_silent():
+    bench = Bench(camera_stale_ns=60 * S)
+    bench.start()
+    bench.film(1000)
+    bench.wait(2500)
+    bench.end()
+    bench.wait(50)
+    bench.film(500)
+    assert bench.only_reason() is Reason.CAMERA_STALE
+
+
 def test_a_camera_that_comes_late_did_not_see_the_beginning():
     bench = Bench()
     bench.start()
