@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ifailsense_ros.core.errors import ConfigError
-from ifailsense_ros.train.recipes import Recipe
+from ifailsense_ros.train.settings import Recipe
 
 SEEDS = (0, 1, 2)
 """Of the headline cells; the others have the first."""

@@ -26,7 +26,7 @@ from ifailsense_ros.experiments.cells import (
     needs,
     varied,
 )
-from ifailsense_ros.train.recipes import Recipe
+from ifailsense_ros.train.settings import Recipe
 
 TRAINING_VERSION, PREDICTION_VERSION = 1, 1
 """Raised by whoever changes the code so that the same cell would give another result."""

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from ifailsense_ros.core.checkpoint import CheckpointConfig
 from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.train.log import read_log
-from ifailsense_ros.train.recipes import Recipe
+from ifailsense_ros.train.settings import Recipe
 
 CARD = "card.md"
 CURVES = "curves.png"

@@ -18,7 +18,7 @@ from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.data.scene_questions import Asked
 from ifailsense_ros.data.smf import ExpertEpisode, draw_negative_task
 from ifailsense_ros.train.features import cached_features
-from ifailsense_ros.train.recipes import Questions, Sampling
+from ifailsense_ros.train.settings import Questions, Sampling
 
 
 @dataclass(frozen=True)

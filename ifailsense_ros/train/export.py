@@ -22,7 +22,7 @@ from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.model.tiny import encoder_path
 from ifailsense_ros.train import stage1, stage2
 from ifailsense_ros.train.bases import Base
-from ifailsense_ros.train.recipes import Recipe
+from ifailsense_ros.train.settings import Recipe
 
 CHECKPOINT = "checkpoint"
 MODEL_CARD = "README.md"

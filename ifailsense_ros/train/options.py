@@ -10,7 +10,8 @@ from pathlib import Path
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.ablation import ABLATIONS
 from ifailsense_ros.train import compute
-from ifailsense_ros.train.recipes import RECIPES, Recipe
+from ifailsense_ros.train.recipes import RECIPES
+from ifailsense_ros.train.settings import Recipe
 
 
 def parser(description: str) -> argparse.ArgumentParser:

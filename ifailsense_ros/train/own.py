@@ -49,7 +49,7 @@ from ifailsense_ros.train.own_data import (
 from ifailsense_ros.train.own_states import balanced, picked
 from ifailsense_ros.train.own_verdicts import Measure, calibration_of, held_out_figures
 from ifailsense_ros.train.provenance import FIGURES_FILE, Trail
-from ifailsense_ros.train.recipes import Stage2
+from ifailsense_ros.train.settings import Stage2
 
 _STEPS_AND_RATE = {False: (400, 2e-4), True: (800, 5e-4)}
 

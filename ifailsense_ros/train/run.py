@@ -46,7 +46,8 @@ from ifailsense_ros.train.provenance import (
     program_version,
     taken_over,
 )
-from ifailsense_ros.train.recipes import DEFAULT_SEED, RECIPES, Recipe
+from ifailsense_ros.train.recipes import RECIPES
+from ifailsense_ros.train.settings import DEFAULT_SEED, Recipe
 from ifailsense_ros.train.shuffled import ShuffledSet
 
 WORDS = (stage1.SUCCESS, stage1.FAIL)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.train.dataset import Drawn, TrainingSet
-from ifailsense_ros.train.recipes import Questions, Sampling
+from ifailsense_ros.train.settings import Questions, Sampling
 
 _COIN = Ablation("shuffled_labels")
 

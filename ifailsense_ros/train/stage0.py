@@ -22,7 +22,7 @@ from ifailsense_ros.train.dataset import Drawn, TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.losses import suffix_logits
 from ifailsense_ros.train.packing import pack, packed_logits
-from ifailsense_ros.train.recipes import QUESTION, Stage0
+from ifailsense_ros.train.settings import QUESTION, Stage0
 from ifailsense_ros.train.views import MONTAGE, shown_features, tokens_of_view
 
 CAPTION = "<image> caption en"

@@ -19,7 +19,7 @@ from ifailsense_ros.train.dataset import Drawn, TrainingSet
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.losses import decision_loss, suffix_logits
 from ifailsense_ros.train.packing import pack, packed_logits
-from ifailsense_ros.train.recipes import Phase, Stage1
+from ifailsense_ros.train.settings import Phase, Stage1
 
 SUCCESS, FAIL = "success", "fail"
 

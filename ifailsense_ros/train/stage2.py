@@ -19,7 +19,7 @@ from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import accelerator, amp
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.hidden import HiddenStates
-from ifailsense_ros.train.recipes import EVEN, RELEASE_RULE, Stage2
+from ifailsense_ros.train.settings import EVEN, RELEASE_RULE, Stage2
 
 
 def hooked_layers(settings: Stage2, num_layers: int) -> tuple[int, ...]:

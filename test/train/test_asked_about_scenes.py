@@ -9,8 +9,9 @@ from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.data.scene_questions import QUESTIONS
 from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.recipes import SIM_TINY, SIM_TINY_SMF, Questions, Sampling
+from ifailsense_ros.train.recipes import SIM_TINY, SIM_TINY_SMF
 from ifailsense_ros.train.run import Run
+from ifailsense_ros.train.settings import Questions, Sampling
 
 
 def test_every_drawn_episode_is_asked_about_its_own_scene(tmp_path):

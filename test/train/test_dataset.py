@@ -14,8 +14,9 @@ from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.episode_store import shard_path, write_shard
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
 from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.recipes import SIM_TINY, Questions, Sampling
+from ifailsense_ros.train.recipes import SIM_TINY
 from ifailsense_ros.train.run import Run
+from ifailsense_ros.train.settings import Questions, Sampling
 
 ALL = (EXPERT, UNFINISHED)
 

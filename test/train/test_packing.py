@@ -15,7 +15,7 @@ from ifailsense_ros.model.vlm import IGNORED_LABEL
 from ifailsense_ros.train.dataset import Drawn
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.packing import pack, packed_answers, packed_logits
-from ifailsense_ros.train.recipes import WORDINGS
+from ifailsense_ros.train.settings import WORDINGS
 from ifailsense_ros.train.stage0 import _questions
 
 ROWS = [

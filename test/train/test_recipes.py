@@ -3,7 +3,8 @@
 import pytest
 
 from ifailsense_ros.core.errors import ConfigError
-from ifailsense_ros.train.recipes import PAPER, RECIPES, RELEASE, Geometry, Recipe, Stage2
+from ifailsense_ros.train.recipes import PAPER, RECIPES, RELEASE
+from ifailsense_ros.train.settings import Geometry, Recipe, Stage2
 from ifailsense_ros.train.stage2 import hooked_layers, rows_of_batch, vote_weights
 
 

@@ -4,8 +4,9 @@ from tiny_runs import make_store, short
 
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.train.dataset import TrainingSet
-from ifailsense_ros.train.recipes import RECIPES, Questions, Sampling
+from ifailsense_ros.train.recipes import RECIPES
 from ifailsense_ros.train.run import Run
+from ifailsense_ros.train.settings import Questions, Sampling
 from ifailsense_ros.train.shuffled import ShuffledSet
 
 

@@ -18,7 +18,7 @@ from ifailsense_ros.data.episode_store import (
 )
 from ifailsense_ros.data.records import UNFINISHED
 from ifailsense_ros.data.scene_questions import key_of, write_questions
-from ifailsense_ros.train.recipes import Geometry, Recipe, Sampling
+from ifailsense_ros.train.settings import Geometry, Recipe, Sampling
 
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from tiny_models import build_model
