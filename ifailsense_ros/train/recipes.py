@@ -111,13 +111,7 @@ _LOOKING = (
     # What was achieved, on the same.
     Stage0(
         Schedule(steps=1500, lr=1e-3, warmup=50, final=0.2, eval_every=100, seed=43),
-        Sampling(
-            pictures=32,
-            hard=0.8,
-            unfinished=UNFINISHED_SHARE,
-            category_weights=ARRIVALS,
-            twins=True,
-        ),
+        _TWINS,
         packed=Questions(right=3, wrong=2, unfinished=2, scene=6),
         templates=WORDINGS,
         views=(EXO_ENDS,),
@@ -125,13 +119,7 @@ _LOOKING = (
     # The whole montage, and often enough less of it, so that it goes on looking at the ends.
     Stage0(
         Schedule(steps=1500, lr=7e-4, warmup=50, eval_every=100, seed=45),
-        Sampling(
-            pictures=16,
-            hard=0.8,
-            unfinished=UNFINISHED_SHARE,
-            category_weights=ARRIVALS,
-            twins=True,
-        ),
+        replace(_TWINS, pictures=16),
         packed=Questions(right=4, wrong=4, unfinished=3, scene=3),
         templates=WORDINGS,
         views=(MONTAGE, MONTAGE, ENDS, EXO_ENDS),
