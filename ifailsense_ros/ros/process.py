@@ -6,7 +6,6 @@ first SIGINT or SIGTERM settles it and ends the process with 0; a second one end
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -69,10 +68,6 @@ def _run(make: Callable[[Stop], Node], argv: Sequence[str], stop: Stop) -> None:
         raise ConfigError(" ".join(str(error).split())) from error
     try:
         node = make(stop)
-        # Modules and what else is there to stay. Python puts a full collection off until a quarter
-        # as much has come as there was; without them that is little, and so is the garbage.
-        gc.collect()
-        gc.freeze()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:
