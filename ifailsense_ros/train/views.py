@@ -14,11 +14,9 @@ MONTAGE = "montage"
 ENDS = "ends"
 EXO_ENDS = "exo_ends"
 GRIPPER = "gripper"
-GRIPPER_ENDS = "gripper_ends"
-VIEWS = (MONTAGE, ENDS, EXO_ENDS, GRIPPER, GRIPPER_ENDS)
+VIEWS = (MONTAGE, ENDS, EXO_ENDS, GRIPPER)
 """All of it; the first and the last keyframe; these of the exocentric camera alone; all keyframes
-of the gripper camera alone (of the exocentric one, where there is no other), and its first and last.
-"""
+of the gripper camera alone (of the exocentric one, where there is no other)."""
 
 
 def tokens_of_view(view: str, geometry: MontageGeometry) -> np.ndarray:
@@ -42,11 +40,11 @@ def tokens_of_view(view: str, geometry: MontageGeometry) -> np.ndarray:
         )
     )
     shown = np.ones((len(rows), len(columns)), bool)
-    if view in (ENDS, EXO_ENDS, GRIPPER_ENDS):
+    if view in (ENDS, EXO_ENDS):
         shown &= (columns == 0) | (columns == geometry.num_keyframes - 1)
     if view == EXO_ENDS:
         shown &= (rows == 0)[:, None]
-    if view in (GRIPPER, GRIPPER_ENDS):
+    if view == GRIPPER:
         shown &= (rows == geometry.num_pov - 1)[:, None]
     return np.flatnonzero(np.concatenate([[True], shown.ravel()]))
 

@@ -9,7 +9,6 @@ from ifailsense_ros.train.views import (
     ENDS,
     EXO_ENDS,
     GRIPPER,
-    GRIPPER_ENDS,
     MONTAGE,
     VIEWS,
     shown_features,
@@ -22,15 +21,8 @@ def test_a_view_is_made_of_whole_cells(num_pov, num_keyframes):
     geometry = MontageGeometry(num_pov, num_keyframes, 28, 42)
     tokens = 1 + np.arange(2 * num_pov * 3 * num_keyframes).reshape(num_pov, 2, num_keyframes, 3)
     ends = tokens[:, :, [0] if num_keyframes == 1 else [0, -1]]
-    views = {
-        MONTAGE: tokens,
-        ENDS: ends,
-        EXO_ENDS: ends[:1],
-        GRIPPER: tokens[-1:],
-        GRIPPER_ENDS: ends[-1:],
-    }
-    assert set(views) == set(VIEWS)
-    for view, shown in views.items():
+    views = ((MONTAGE, tokens), (ENDS, ends), (EXO_ENDS, ends[:1]), (GRIPPER, tokens[-1:]))
+    for view, shown in views:
         assert tokens_of_view(view, geometry).tolist() == [0, *sorted(shown.ravel().tolist())]
 
 
