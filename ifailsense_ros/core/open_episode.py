@@ -28,7 +28,7 @@ class OpenEpisode:
         absent_cameras: that have sent nothing since START.
         warned_now: steady time of START, or of its last turn for an early warning.
         ended_now: steady time of END.
-        silent_cameras: that were silent when END came, and have sent nothing of before END since.
+        silent_cameras: that were silent when END came, and sent no picture of before END since.
     """
 
     config: TrackerConfig
@@ -143,7 +143,8 @@ class OpenEpisodes:
             if camera in episode.absent_cameras:
                 episode.absent_cameras.remove(camera)
             # Events overtake pictures: the camera had spoken before END, and END came first.
-            if camera in episode.silent_cameras and (stamp_ns or episode.end_ns) <= episode.end_ns:
+            silent = camera in episode.silent_cameras
+            if silent and stamp_ns is not None and stamp_ns <= episode.end_ns:
                 episode.silent_cameras.remove(camera)
             if fault:
                 episode.recording.note_fault(fault)

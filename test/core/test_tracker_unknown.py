@@ -118,6 +118,8 @@ def test_a_camera_that_wakes_after_end_was_silent():
     bench.wait(2500)
     bench.end()
     bench.wait(50)
+    for camera in ("exo", "gripper"):  # without a stamp it says nothing of when
+        bench.do(bench.tracker.bad_image(camera, "cut off", bench.now))
     bench.film(500)
     assert bench.only_reason() is Reason.CAMERA_STALE
 
