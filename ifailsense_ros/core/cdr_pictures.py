@@ -23,8 +23,10 @@ from ifailsense_ros.core.images import (
 _ENCAPSULATION = 4
 """Bytes in front of the fields; the lowest bit of the second says little-endian. Fields are aligned
 to their size behind them."""
-_HEADERS = {0: struct.Struct(">iII"), 1: struct.Struct("<iII")}
-"""std_msgs/Header up to the length of `frame_id`."""
+_UNPACK = (struct.Struct(">iII").unpack_from, struct.Struct("<iII").unpack_from)
+"""std_msgs/Header up to the length of `frame_id`, by byte order."""
+_TEXT_AT = _ENCAPSULATION + struct.calcsize("<iII")
+"""Where `frame_id` begins."""
 
 
 class CdrPicture:
@@ -36,35 +38,34 @@ class CdrPicture:
 
     Attributes:
         data: the same.
-        stamp_ns, frame_id: of its header.
+        stamp_ns: of its header, nanoseconds.
+        num_bytes: its size, header included.
 
     Raises:
         ImageError: not even a header can be read.
     """
 
-    __slots__ = ("_at", "_checked", "_compressed", "data", "frame_id", "stamp_ns")
+    __slots__ = ("_at", "_checked", "_compressed", "data", "num_bytes", "stamp_ns")
 
     def __init__(self, data: bytes, *, compressed: bool) -> None:
         self.data = data
         self._compressed = compressed
         self._checked: Checked | None = None
+        self.num_bytes = len(data)
         try:
-            header = _HEADERS[data[1] & 1]
-            seconds, nanoseconds, length = header.unpack_from(data, _ENCAPSULATION)
-            text_at = _ENCAPSULATION + header.size
-            self._at = text_at + length
-            if self._at > len(data):
+            seconds, nanoseconds, length = _UNPACK[data[1] & 1](data, _ENCAPSULATION)
+            self._at = at = _TEXT_AT + length
+            if at > self.num_bytes:
                 raise ValueError("cut off in frame_id")
-            self.stamp_ns = seconds * 10**9 + nanoseconds
-            self.frame_id = data[text_at : self._at].rstrip(b"\0").decode(errors="replace")
+            self.stamp_ns = seconds * 1_000_000_000 + nanoseconds
         except (struct.error, IndexError, ValueError) as error:
             what = f"{'CompressedImage' if compressed else 'Image'} of {len(data)} bytes"
             raise ImageError(f"{what} without a readable header: {text_of(error)}") from error
 
     @property
-    def num_bytes(self) -> int:
-        """Its size, header included."""
-        return len(self.data)
+    def frame_id(self) -> str:
+        """Of its header."""
+        return self.data[_TEXT_AT : self._at].rstrip(b"\0").decode(errors="replace")
 
     def check(self) -> None:
         """Raises ImageError if it is plain without decoding that it cannot be decoded."""

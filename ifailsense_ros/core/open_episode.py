@@ -139,6 +139,9 @@ class OpenEpisodes:
 
     def heard(self, camera: str, stamp_ns: int | None = None, fault: str = "") -> None:
         """A camera sent a picture, or something that was no picture and has no stamp."""
+        running = self.running
+        if not (self.ending or fault or (running and running.absent_cameras)):
+            return  # as of nearly every picture: nothing is noted
         for episode in self:
             if camera in episode.absent_cameras:
                 episode.absent_cameras.remove(camera)

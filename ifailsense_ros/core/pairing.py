@@ -104,7 +104,7 @@ class ApproximatePairing:
             return []
         else:
             insort(queue, (stamp_ns, message), key=lambda item: item[0])
-        pairs = self._match()
+        pairs = self._match() if all(self._queues) else []
         while len(queue) > self._queue_size:
             self._drop_oldest(state, QUEUE_FULL)
         return pairs

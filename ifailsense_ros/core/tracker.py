@@ -251,6 +251,8 @@ class Tracker:
         # Every message of every bag comes through here: what cannot be due is not asked.
         if now_ns > self._now:
             self._now = now_ns
+        elif not self._episodes.ending and self._queue.at_rest:
+            return []  # the rest falls due by time alone, and was asked at this time
         effects: list[Effect] = []
         running = self._episodes.running
         if running is not None and running.is_too_long(self._now):

@@ -145,14 +145,19 @@ class Bag:
         Raises:
             BagError: the file turns out to be damaged.
         """
+        for connection, receive_ns, data in self.records(topics, received):
+            yield RawMessage(receive_ns, connection.topic, connection.msgtype, data)
+
+    def records(
+        self, topics: set[str] | None = None, received: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Any, int, bytes]]:
+        """As `messages`, but as rosbags gives them: connection, receive time, CDR bytes."""
         wanted = [c for c in self._reader.connections if topics is None or c.topic in topics]
         first, last = received or (None, None)
         stop = None if last is None else last + 1
-        # Without connections rosbags would not filter, and yield everything.
-        stream = self._reader.messages(wanted, first, stop) if wanted else iter(())
         with _as_bag_error(self.path):
-            for connection, receive_ns, data in stream:
-                yield RawMessage(receive_ns, connection.topic, connection.msgtype, bytes(data))
+            if wanted:  # without connections rosbags would not filter, and yield everything
+                yield from self._reader.messages(wanted, first, stop)
 
     def deserialize(self, message: RawMessage) -> Any:
         """The message with its fields as attributes.
@@ -239,24 +244,22 @@ def events_of(
         wanted.add(_find(bag, topics.instruction, (STRING_TYPE,)))
     if labels and topics.success in bag.topics:
         wanted.add(_find(bag, topics.success, (BOOL_TYPE,)))
-    for raw in bag.messages(wanted, received):
-        pov = cameras.get(raw.topic)
-        if pov is not None:
-            yield _image_event(bag, raw, pov)
+    compressed = {topic: bag.topics[topic] == COMPRESSED_TYPE for topic in cameras}
+    # Nearly all of a bag are pictures that are never looked at: only their headers are read here,
+    # and what is done for each of them is what an evaluation costs.
+    for connection, receive_ns, data in bag.records(wanted, received):
+        topic = connection.topic
+        pov = cameras.get(topic)
+        if pov is None:
+            yield _other_event(bag, RawMessage(receive_ns, topic, connection.msgtype, data))
             continue
-        message = bag.deserialize(raw)
-        if raw.msgtype == EPISODE_EVENT_TYPE:
-            yield BoundaryRecorded(
-                raw.receive_ns,
-                _stamp_ns(message.header),
-                int(message.event),
-                _uuid(message.episode_id),
-                message.instruction,
-            )
-        elif raw.msgtype == BOOL_TYPE:
-            yield LabelRecorded(raw.receive_ns, bool(message.data))
-        else:
-            yield InstructionRecorded(raw.receive_ns, message.data)
+        try:
+            picture = CdrPicture(data, compressed=compressed[topic])
+        except ImageError as error:
+            raise BagError(
+                f"{bag.path}: a message on {topic} is damaged ({error}): record the bag again"
+            ) from error
+        yield ImageRecorded(receive_ns, pov, picture.stamp_ns, picture)
 
 
 def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str:
@@ -275,15 +278,19 @@ def _find(bag: Bag, name: str, types: tuple[str, ...]) -> str:
     raise BagError(f"{bag.path}: topic {name} is missing (there are: {there}): name another topic")
 
 
-def _image_event(bag: Bag, raw: RawMessage, pov: int) -> ImageRecorded:
-    """Only the header is read: most pictures of a bag are never looked at."""
-    try:
-        picture = CdrPicture(raw.data, compressed=raw.msgtype == COMPRESSED_TYPE)
-    except ImageError as error:
-        raise BagError(
-            f"{bag.path}: a message on {raw.topic} is damaged ({error}): record the bag again"
-        ) from error
-    return ImageRecorded(raw.receive_ns, pov, picture.stamp_ns, picture)
+def _other_event(bag: Bag, raw: RawMessage) -> BagEvent:
+    message = bag.deserialize(raw)
+    if raw.msgtype == EPISODE_EVENT_TYPE:
+        return BoundaryRecorded(
+            raw.receive_ns,
+            _stamp_ns(message.header),
+            int(message.event),
+            _uuid(message.episode_id),
+            message.instruction,
+        )
+    if raw.msgtype == BOOL_TYPE:
+        return LabelRecorded(raw.receive_ns, bool(message.data))
+    return InstructionRecorded(raw.receive_ns, message.data)
 
 
 def _stamp_ns(header: Any) -> int:
