@@ -134,7 +134,7 @@ _LOOKING = (
     ),
     # All of it together.
     Stage0(
-        Schedule(steps=400, lr=7e-4, warmup=30, eval_every=100, seed=46),
+        Schedule(steps=1200, lr=7e-4, warmup=30, eval_every=100, seed=46),
         replace(_TWINS, pictures=16, category_weights=TURNS),
         packed=Questions(right=4, wrong=4, unfinished=3, scene=3),
         templates=WORDINGS,
