@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ifailsense_ros.core.calibration import reliability
@@ -42,12 +43,18 @@ def draw(results: Results, folder: Path) -> None:
             (folder / file).unlink(missing_ok=True)
 
 
-def _axes(width: float, height: float, count: int = 1):
+def _axes(width: float, height: float, count: int = 1, width_ratios: Sequence[int] | None = None):
     from matplotlib import pyplot
 
     pyplot.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    size = (width, height)
-    figure, axes = pyplot.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1,
+        count,
+        figsize=(width, height),
+        squeeze=False,
+        layout="constrained",
+        width_ratios=width_ratios,
+    )
     return figure, list(axes[0])
 
 
@@ -126,7 +133,7 @@ def _failures(results: Results, path: Path) -> None:
 
 
 def _contrast(results: Results, path: Path) -> None:
-    figure, (left, right) = _axes(12, 4.0, 2)
+    figure, (left, right) = _axes(14, 4.0, 2, width_ratios=(2, 1))
     for axis, key, title in (
         (left, contrast_name, "in what the wrong instruction differs"),
         (right, lambda p: p.category, "task category"),
@@ -152,7 +159,7 @@ def _contrast(results: Results, path: Path) -> None:
 
 
 def _calibration(results: Results, path: Path) -> None:
-    figure, axes = _axes(9, 4.2, 2)
+    figure, axes = _axes(9, 5.0, 2)
     for axis, (said, tail) in zip(axes, (("2 PoV", ""), ("1 PoV", "-1pov")), strict=True):
         axis.plot([0, 1], [0, 1], color="#444444", ls=":", lw=1)
         for n, (what, label) in enumerate(
@@ -176,5 +183,5 @@ def _calibration(results: Results, path: Path) -> None:
         axis.set_ylabel("share of successes")
         axis.set_xlim(-0.03, 1.03)
         axis.set_ylim(-0.03, 1.03)
-        axis.legend(loc="upper left", frameon=False)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
     _save(figure, path)

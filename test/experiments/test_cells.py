@@ -3,6 +3,7 @@ import pytest
 from ifailsense_ros.cli import _PASSED_ON
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.data.ablation import ABLATIONS
+from ifailsense_ros.data.records import UNFINISHED
 from ifailsense_ros.experiments.cells import (
     CONTROLS,
     SEEDS,
@@ -40,6 +41,12 @@ def test_every_training_is_a_recipe_that_exists_with_fields_that_exist():
             assert part == value
         made.append((recipe, cell.ablation, cell.data, cell.held_out))
     assert len({repr(m) for m in made}) == len(made)  # no cell twice under two names
+
+
+def test_data_without_unfinished_episodes_is_for_recipes_that_need_none():
+    others = [c for c in of(TrainingCell) if c.data in ("unseen-train", "both-worlds")]
+    assert len(others) == 2
+    assert all(UNFINISHED not in RECIPES[c.recipe].kinds for c in others)
 
 
 def test_headline_cells_have_three_seeds_and_all_controls_are_there():
