@@ -20,8 +20,8 @@ R = Reason
 START, END, ABORT = EpisodeEvent.START, EpisodeEvent.END, EpisodeEvent.ABORT
 SUCCESS, FAILURE = FailureVerdict.SUCCESS, FailureVerdict.FAILURE
 TEXT = "lift the red block"
-# The VLM of a real detector may abstain; a double does not.
-JUDGED = (R.NONE, R.VLM_ABSTAINED)
+# A real detector may abstain, and knows no such pictures; with the double there is NONE alone.
+JUDGED = (R.NONE, R.VLM_ABSTAINED, R.OUT_OF_DISTRIBUTION)
 UNUSABLE = (R.TOO_FEW_KEYFRAMES, R.CAMERA_STALE, R.CAMERA_ABSENT)
 
 Scenario = Callable[[Driver, Random], None]
