@@ -17,7 +17,7 @@ from rclpy.node import Node
 from ifailsense_ros.ros.publishers import create_publisher
 
 PERIOD_S = 1.0
-# The main loop is asked so long before a beat; it turns twenty times a second.
+# The main loop is asked so long before a beat.
 _AHEAD_S = 0.1
 _BUSY_S = 2.0
 # After a beat that came late.

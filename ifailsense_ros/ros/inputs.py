@@ -1,7 +1,7 @@
 """The subscriptions of the monitor.
 
 Events wake the main loop. Pictures do not: waking up for one costs rclpy more than all that is done
-with it, so they are taken when the main loop turns, twenty times a second or more.
+with it, so they are taken when the main loop turns, ten times a second or more.
 """
 
 from __future__ import annotations

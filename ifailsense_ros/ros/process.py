@@ -18,8 +18,9 @@ from rclpy.signals import SignalHandlerOptions
 
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 
-# No timer does this: it would also wake a node that is busy with pictures anyway.
-_SPIN_S = 0.05
+# Eleven turns a second: each costs rclpy half a millisecond, and pictures wait for the next one. No
+# timer does this: it would also wake a node that is busy with pictures anyway.
+_SPIN_S = 0.09
 # Each sends one result of an action, and no more than that.
 _LAST_TURNS = 20
 
