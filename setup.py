@@ -49,6 +49,7 @@ EXTRAS = {
     # and data sets, evaluation
     "train": [
         "accelerate>=1.3",
+        "filelock>=3.10",  # comes with torch; one run a folder
         "jinja2>=3.1",  # comes with torch; the report's page is a template
         "markupsafe>=2.1",  # comes with jinja2
         "matplotlib>=3.7",

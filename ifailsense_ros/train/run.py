@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from peft import PeftModel
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
@@ -51,6 +52,7 @@ from ifailsense_ros.train.settings import DEFAULT_SEED, Recipe
 from ifailsense_ros.train.shuffled import ShuffledSet
 
 WORDS = (stage1.SUCCESS, stage1.FAIL)
+LOCK_FILE = "at_work.lock"
 
 
 class Run:
@@ -142,8 +144,27 @@ class Run:
         return [*texts, *(f"{t}?" for t in texts), *scenes, *spoken]
 
     def go(self) -> dict:
-        """Run all stages; returns their validation figures."""
+        """Run all stages; returns their validation figures.
+
+        Raises:
+            ConfigError: another run is at work in the same folder.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
+        # One process of each run holds it; the system lets go of it when that is killed.
+        at_work = FileLock(self.out / LOCK_FILE)
+        if compute.accelerator().is_main_process:
+            try:
+                at_work.acquire(timeout=0)
+            except Timeout as error:
+                raise ConfigError(
+                    f"{self.out}: another run is at work here: wait for it, or name another --out"
+                ) from error
+        try:
+            return self._go()
+        finally:
+            at_work.release()
+
+    def _go(self) -> dict:
         figures: dict[str, Any] = {
             "data": {
                 **_counts("train", self.train_set),

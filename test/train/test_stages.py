@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from tiny_runs import make_store, row, short, siglip_base
 
@@ -15,7 +16,7 @@ from ifailsense_ros.evaluate.predictions import predict
 from ifailsense_ros.model.detector import load_detector
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.recipes import PAPER, RECIPES, RELEASE, SIM_TINY, SIM_TINY_SMF
-from ifailsense_ros.train.run import Run, main
+from ifailsense_ros.train.run import LOCK_FILE, Run, main
 from ifailsense_ros.train.stage2 import training_samples
 
 
@@ -48,6 +49,16 @@ def judged(checkpoint, store, ablation="none"):
     detector = load_detector(checkpoint)
     shown = Ablation(ablation)
     return detector, list(predict(detector, store, "test", ablation=shown, progress=False))
+
+
+def test_two_runs_are_not_at_work_in_one_folder(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(RECIPES, "sim-tiny", short(SIM_TINY))
+    out = tmp_path / "run"
+    out.mkdir()
+    with FileLock(out / LOCK_FILE):
+        assert command(store, out) == 2
+    assert "another run is at work here" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [LOCK_FILE]
 
 
 def test_the_command_makes_a_checkpoint_that_judges(made, store):
