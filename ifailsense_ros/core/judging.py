@@ -111,8 +111,9 @@ class JudgementQueue:
             self._counters["detector_timeouts"] += 1
             self._judging = None
             self._ready, self._gone_since = False, now_ns
-            effects.append(Abandon(judged.request_id))
+            # The verdict first: to start another process may fail.
             effects += self._settle(judged, unjudged.too_slow(config), now_ns)
+            effects.append(Abandon(judged.request_id))
         while self._queue and not self._ready:
             since = max(self._queue[0].waiting_since, self._gone_since)
             if now_ns < since + config.detector_start_timeout_ns:

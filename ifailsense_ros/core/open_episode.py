@@ -25,7 +25,7 @@ class OpenEpisode:
         recording: its pairs.
         instruction: normalised; may be empty.
         instruction_given: START brought it; otherwise it is from the topic.
-        absent_cameras: that have sent nothing since START.
+        absent_cameras: that were silent when START came, and have sent nothing since.
         warned_now: steady time of START, or of its last turn for an early warning.
         ended_now: steady time of END.
         silent_cameras: that were silent when END came, and sent no picture of before END since.

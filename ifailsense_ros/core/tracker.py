@@ -71,6 +71,11 @@ class Tracker:
         return self._episodes.running.episode_id if self._episodes.running else None
 
     @property
+    def running_instruction(self) -> str:
+        """Instruction of the running episode as far as it is known; empty without one."""
+        return self._episodes.running.instruction if self._episodes.running else ""
+
+    @property
     def waiting(self) -> int:
         """Episodes after END that are not being judged yet."""
         return len(self._episodes.ending) + len(self._queue)
@@ -162,7 +167,8 @@ class Tracker:
         if not text:
             return effects
         for episode in self._episodes.ending:
-            episode.name(text, self._now)
+            if not episode.instruction:  # another text may be meant for the next one
+                episode.name(text, self._now)
         running = self._episodes.running
         if running is None or running.name(text, self._now) or running.agrees(text, self._now):
             return effects

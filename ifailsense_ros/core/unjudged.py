@@ -40,14 +40,14 @@ def why(
             f"camera {_and(absent)} sent nothing during the episode; check its topic, "
             "its QoS and image_transport",
         )
-    if len(keyframes) < config.num_keyframes:
-        return _too_few(episode, newest_ns)
     if episode.silent_cameras:
         return Judgement.unknown(
             Reason.CAMERA_STALE,
             f"camera {_and(episode.silent_cameras)} had sent nothing for "
             f"{_s(config.camera_silent_ns)} when END came",
         )
+    if len(keyframes) < config.num_keyframes:
+        return _too_few(episode, newest_ns)
     gap = episode.end_ns - keyframes[-1].stamp_ns
     if gap > config.camera_stale_ns:
         return Judgement.unknown(

@@ -118,8 +118,9 @@ class BagReplay:
     def _image(self, event: ImageRecorded) -> None:
         tracker, now = self.tracker, self._now
         camera, stamp_ns = self._cameras[event.pov], event.stamp_ns
-        if not stamp_ns:
-            self._perform(tracker.bad_image(camera, "header.stamp is zero", now))
+        if stamp_ns <= 0:
+            detail = "header.stamp is zero or negative"
+            self._perform(tracker.bad_image(camera, detail, now))
             return
         if effects := tracker.image(camera, stamp_ns, now):
             self._perform(effects)

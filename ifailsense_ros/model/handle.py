@@ -17,6 +17,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from ifailsense_ros.core.checkpoint import MontageSettings
 from ifailsense_ros.core.episode import Episode, Keyframe
 from ifailsense_ros.core.errors import ConfigError, DetectorStopped, IFailSenseError
-from ifailsense_ros.core.verdict import Judgement, Reason
+from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteValue
 from ifailsense_ros.model.hub import is_on_hub
 
 DEFAULT_FACTORY = "ifailsense_ros.model.detector:load_detector"
@@ -155,6 +156,32 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def checked(judgement: Any) -> Judgement:
+    """The same. A detector of one's own may return anything, and what fits no message would end
+    the node when it is published.
+
+    Raises:
+        TypeError: it is no Judgement, or one of its fields, or a vote's, is of another kind.
+    """
+    if not isinstance(judgement, Judgement):
+        raise TypeError(f"judge returned a {type(judgement).__name__}, not a Judgement")
+    kinds = {"outcome": Outcome, "reason": Reason, "detail": str, "p_success": Real, "votes": tuple}
+    _check_fields(judgement, kinds)
+    for vote in judgement.votes:
+        if not isinstance(vote, Vote):
+            raise TypeError(f"one of the votes is a {type(vote).__name__}, not a Vote")
+        _check_fields(vote, {"source": str, "value": VoteValue, "p_success": Real, "weight": Real})
+    return judgement
+
+
+def _check_fields(thing: Any, kinds: Mapping[str, type]) -> None:
+    for name, kind in kinds.items():
+        value = getattr(thing, name)
+        if not isinstance(value, kind):
+            where = f"{type(thing).__name__}.{name}"
+            raise TypeError(f"{where} is a {type(value).__name__}, not a {kind.__name__}")
+
+
 def judge_safely(detector: Any, episode: Episode, *, stops: bool = False) -> Judgement:
     """`detector.judge`, with exceptions as UNKNOWN / DETECTOR_ERROR and a traceback on stderr.
 
@@ -162,9 +189,7 @@ def judge_safely(detector: Any, episode: Episode, *, stops: bool = False) -> Jud
         DetectorStopped: with `stops`, which is for those who can end: a node must go on.
     """
     try:
-        judgement = detector.judge(episode)
-        if not isinstance(judgement, Judgement):
-            raise TypeError(f"judge returned a {type(judgement).__name__}, not a Judgement")
+        judgement = checked(detector.judge(episode))
     except MemoryError as error:
         return Judgement.unknown(Reason.DETECTOR_OUT_OF_MEMORY, f"out of memory: {error}")
     except IFailSenseError as error:  # says all in its one line
@@ -189,10 +214,8 @@ def judge_together(
     if len(episodes) > 1 and hasattr(detector, "judge_batch"):
         try:
             judgements = list(detector.judge_batch(episodes))
-            if len(judgements) == len(episodes) and all(
-                isinstance(judgement, Judgement) for judgement in judgements
-            ):
-                return judgements
+            if len(judgements) == len(episodes):
+                return [checked(judgement) for judgement in judgements]
             print("judge_batch did not return one Judgement an episode", file=sys.stderr)
         except DetectorStopped:
             if stops:

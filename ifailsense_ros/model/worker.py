@@ -72,8 +72,24 @@ class DetectorWorker:
     def start(self) -> None:
         """See `DetectorHandle`."""
         self._generation += 1
+        try:
+            connection = self._spawn()
+        except OSError as error:  # no memory, no file descriptors
+            text = f"the detector's process cannot be started: {one_line(error)}"
+            self._events.put((self._generation, LoadFailed(text)))
+            self._on_event()
+            return
+        self._deadline = time.monotonic() + self._start_timeout_s
+        self._requests = queue.SimpleQueue()
+        self._requests.put(self._spec)
+        for target in (self._write, self._read):
+            arguments = (connection, self._requests, self._generation, self._process)
+            threading.Thread(target=target, args=arguments, daemon=True).start()
+
+    def _spawn(self) -> Connection:
+        """Start the process; returns our end of what connects us."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             environment = {
                 **os.environ,
                 _FD: str(theirs.fileno()),
@@ -90,13 +106,7 @@ class DetectorWorker:
                 env=environment,
                 stdin=subprocess.DEVNULL,
             )
-        self._deadline = time.monotonic() + self._start_timeout_s
-        connection = Connection(ours.detach())
-        self._requests = queue.SimpleQueue()
-        self._requests.put(self._spec)
-        for target in (self._write, self._read):
-            arguments = (connection, self._requests, self._generation, self._process)
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+            return Connection(ours.detach())
 
     def submit(self, request_id: int, episode: Episode) -> None:
         """See `DetectorHandle`."""

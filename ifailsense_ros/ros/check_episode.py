@@ -79,7 +79,6 @@ class CheckEpisodeServer:
         self._steady_now = steady_now
         self._logger = node.get_logger()
         self._open: Counter[uuid.UUID] = Counter()
-        self._running_instruction = ""
         self._p_success = math.nan
         self._verdicts: OrderedDict[uuid.UUID, FailureVerdict] = OrderedDict()
         self._waiting: list[_Waiting] = []
@@ -109,7 +108,6 @@ class CheckEpisodeServer:
         """An episode began or ended."""
         if boundary.kind is BoundaryKind.START:
             self._open[boundary.episode_id] += 1
-            self._running_instruction = boundary.instruction
             self._p_success = math.nan
 
     def on_provisional(self, verdict: FailureVerdict) -> None:
@@ -139,6 +137,8 @@ class CheckEpisodeServer:
         """What falls due: ends after a duration, cancelled goals, feedback."""
         now_ns = self._steady_now()
         for waiting in list(self._waiting):
+            if waiting not in self._waiting:
+                continue  # what came before it here has settled its episode
             if waiting.handle.is_cancel_requested:
                 self._cancel(waiting)
             elif waiting.end_at is not None and now_ns >= waiting.end_at:
@@ -175,8 +175,9 @@ class CheckEpisodeServer:
         if wanted not in (None, running):
             return f"another episode is running ({running})"
         said = normalise_instruction(goal.instruction)
-        if said and self._running_instruction not in ("", said):
-            return f"the running episode has another instruction: {self._running_instruction!r}"
+        if said and self._tracker.running_instruction not in ("", said):
+            has = self._tracker.running_instruction
+            return f"the running episode has another instruction: {has!r}"
         return ""
 
     def _is_over(self, episode_id: uuid.UUID) -> bool:

@@ -190,7 +190,7 @@ class DetectorServer(Node):
         def reply(judgement: Judgement) -> None:
             try:
                 response = judge_messages.to_response(judgement, self._ready.model_id)
-            except (AssertionError, TypeError, ValueError) as error:  # a detector of one's own
+            except Exception as error:  # a detector of one's own
                 text = f"the judgement fits no message: {one_line(error)}"
                 self.get_logger().error(text)
                 judgement = Judgement.unknown(Reason.DETECTOR_ERROR, text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from action_msgs.msg import GoalStatus, GoalStatusArray
@@ -23,13 +24,13 @@ from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.core.errors import ConfigError, text_of
 from ifailsense_ros.msg import EpisodeEvent
 from ifailsense_ros.ros.conversions import to_ns
 from ifailsense_ros.ros.intake import Intake
 
 # Three turns of the main loop at 60 Hz.
-_PICTURES_KEPT = 10
+_PICTURES_KEPT = 20
 # Deep enough for a planner that sends many events at once.
 EVENT_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 # The server latches one; here none may be dropped while a picture is decoded.
@@ -51,7 +52,8 @@ class Inputs:
         intake: whose callbacks are called.
 
     Raises:
-        ConfigError: `goal_status_action` is no name of an action.
+        ConfigError: `goal_status_action` is no name of an action, or a `qos_overrides` parameter
+            has no such value.
     """
 
     def __init__(self, node: Node, values: Mapping[str, Any], intake: Intake) -> None:
@@ -75,23 +77,33 @@ class Inputs:
             )
             for kind, topic, callback, qos in events
         ]
-        self._cameras = [
-            node.create_subscription(
-                CompressedImage if compressed else Image,
-                f"{camera}/image" + ("/compressed" if compressed else ""),
-                lambda data, camera=camera: intake.on_image(camera, data),
-                # rclpy writes overrides into the profile it is given: one of its own for each.
-                QoSProfile(depth=_PICTURES_KEPT, reliability=ReliabilityPolicy.BEST_EFFORT),
-                callback_group=_Polled(),
-                # As bytes: to make a Python message of a picture is more work than to shrink it.
-                raw=True,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
-            for camera in intake.cameras
-        ]
+        try:
+            self._cameras = [
+                self._camera(f"{camera}/image", compressed, partial(intake.on_image, camera))
+                for camera in intake.cameras
+            ]
+        except Exception as error:  # what rclpy raises for a wrong override differs
+            for subscription in self._events:
+                node.destroy_subscription(subscription)
+            raise ConfigError(f"qos_overrides of the cameras: {text_of(error)}") from error
         threshold = JumpThreshold(min_forward=None, min_backward=_JUMP_BACK, on_clock_change=False)
         self._jump_handle = node.get_clock().create_jump_callback(
             threshold, post_callback=intake.on_clock_jump
+        )
+
+    def _camera(
+        self, topic: str, compressed: bool, callback: Callable[[bytes], None]
+    ) -> Subscription:
+        return self._node.create_subscription(
+            CompressedImage if compressed else Image,
+            topic + ("/compressed" if compressed else ""),
+            callback,
+            # rclpy writes overrides into the profile it is given: one of its own for each.
+            QoSProfile(depth=_PICTURES_KEPT, reliability=ReliabilityPolicy.BEST_EFFORT),
+            callback_group=_Polled(),
+            # As bytes: to make a Python message of a picture is more work than to shrink it.
+            raw=True,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
     def take(self) -> None:

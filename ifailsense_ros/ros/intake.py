@@ -166,9 +166,9 @@ class Intake:
             yield tracker.bad_image(camera, str(error), now_ns)
             return
         counts.frame_id = picture.frame_id
-        if not picture.stamp_ns:
+        if picture.stamp_ns <= 0:
             counts.refused[diagnostics.NO_STAMP] += 1
-            detail = "header.stamp is zero: the camera driver must stamp its pictures"
+            detail = "header.stamp is zero or negative: the camera driver must stamp its pictures"
             yield tracker.bad_image(camera, detail, now_ns)
             return
         yield tracker.image(camera, picture.stamp_ns, now_ns)

@@ -29,6 +29,7 @@ from ifailsense_ros.core.errors import ConfigError, IFailSenseError, ImageError
 from ifailsense_ros.core.images import decode_image
 from ifailsense_ros.core.verdict import Outcome, Reason, VoteValue
 from ifailsense_ros.msg import FailureVerdict
+from ifailsense_ros.ros.process import start_ros
 
 
 def _ns(time: Any) -> int:
@@ -152,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.montage_dir is not None:
             _make_folder(args.montage_dir)
-        rclpy.init(args=ros)
+        start_ros(ros)
         node = Listener(args.monitor, args.montage_dir)
         rclpy.spin(node)
     except IFailSenseError as error:

@@ -105,16 +105,20 @@ class Monitoring:
 
     def deactivate(self) -> None:
         """Whatever is open becomes UNKNOWN, DEACTIVATED; accept no episode until `activate`."""
-        self.work()
-        self.active = False
-        self._perform(self._tracker.deactivate(time.monotonic_ns()))
+        try:
+            self.work()
+        finally:  # whatever it raises, nothing stays without a verdict
+            self.active = False
+            self._perform(self._tracker.deactivate(time.monotonic_ns()))
 
     def shut_down(self) -> None:
         """Whatever is open becomes UNKNOWN, SHUT_DOWN; waits until that is heard."""
-        self.work()
-        self.active = False
-        self._perform(self._tracker.shut_down(time.monotonic_ns()))
-        self._outputs.wait_for_all_acked(_ACK_S)
+        try:
+            self.work()
+        finally:
+            self.active = False
+            self._perform(self._tracker.shut_down(time.monotonic_ns()))
+            self._outputs.wait_for_all_acked(_ACK_S)
 
     def close(self) -> None:
         """Take everything back that the node has offered. Settle first."""

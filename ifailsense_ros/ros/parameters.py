@@ -128,13 +128,14 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "detector_start_timeout": Parameter(
         _s(_DEFAULTS.detector_start_timeout_ns),
-        "Seconds the detector may take to load.",
+        "Seconds the detector may take to load (not with in_process, where nothing can end it).",
         (0.1, 3600.0),
     ),
     "queue_size": Parameter(
         _DEFAULTS.queue_size,
+        # Below the depth of ~/verdict: all of them may be settled at once.
         "Episodes that may wait for judgement.",
-        (1, 1000),
+        (1, 90),
         change=Change.AT_ONCE,
     ),
     # --- cameras ---

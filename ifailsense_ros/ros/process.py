@@ -10,19 +10,21 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from ifailsense_ros.core.errors import ConfigError, IFailSenseError
+from ifailsense_ros.core.errors import ConfigError, IFailSenseError, text_of
 
 # Eleven turns a second: each costs rclpy half a millisecond, and pictures wait for the next one. No
 # timer does this: it would also wake a node that is busy with pictures anyway.
 _SPIN_S = 0.09
 # Each sends one result of an action, and no more than that.
-_LAST_TURNS = 20
+_LAST_TURNS = 200
 
 
 class Stop:
@@ -62,13 +64,25 @@ def run(program: str, make: Callable[[Stop], Node], argv: Sequence[str]) -> int:
     return 0
 
 
+def start_ros(argv: Sequence[str], **options: Any) -> None:
+    """`rclpy.init`.
+
+    Raises:
+        ConfigError: what stands behind --ros-args makes no sense.
+    """
+    try:
+        rclpy.init(args=argv, **options)
+    except Exception as error:  # what rclpy raises differs by distribution
+        raise ConfigError(text_of(error)) from error
+
+
 def _run(make: Callable[[Stop], Node], argv: Sequence[str], stop: Stop) -> None:
+    start_ros(argv, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-    except Exception as error:  # what rclpy raises for bad --ros-args differs by distribution
-        raise ConfigError(" ".join(str(error).split())) from error
-    try:
-        node = make(stop)
+        try:
+            node = make(stop)
+        except ParameterException as error:  # a parameter of another type
+            raise ConfigError(text_of(error)) from error
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:

@@ -26,6 +26,7 @@ from rosgraph_msgs.msg import Clock
 
 from ifailsense_ros.core.errors import BagError, ConfigError, IFailSenseError
 from ifailsense_ros.data.rosbag import STRING_TYPE, Bag, open_bag
+from ifailsense_ros.ros.process import start_ros
 
 # After discovery on our side, the other side may need a moment more.
 _SETTLE_S = 0.3
@@ -196,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in args.bags:
             with open_bag(path):
                 pass
-        rclpy.init(args=ros)
+        start_ros(ros)
         try:
             return _replay(args)
         finally:

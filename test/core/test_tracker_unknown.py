@@ -53,6 +53,19 @@ def test_one_camera_absent():
     assert "camera gripper" in bench.verdicts[0].judgement.detail
 
 
+def test_a_camera_that_dies_early_is_named_whatever_is_left_of_its_pictures():
+    for filmed_ms in (0, 200):
+        bench = Bench()
+        bench.film(500)
+        bench.start()
+        bench.film(filmed_ms)
+        bench.film(5000, cameras=("exo",))
+        bench.end()
+        bench.wait(500)
+        assert bench.only_reason() is Reason.CAMERA_STALE, filmed_ms
+        assert "camera gripper had sent nothing" in bench.verdicts[0].judgement.detail
+
+
 def test_all_cameras_absent():
     bench = Bench()
     bench.start()

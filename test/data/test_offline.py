@@ -208,12 +208,13 @@ def test_pictures_that_cannot_be_decoded(bag_maker: Callable) -> None:
     assert "camera exo" in result.verdict.judgement.detail
 
 
-def test_pictures_without_a_stamp(bag_maker: Callable) -> None:
+@pytest.mark.parametrize("stamp", [0.0, -5.0])
+def test_pictures_without_a_stamp(bag_maker: Callable, stamp: float) -> None:
     with bag_maker() as bag:
         bag.episode(99.9, 1, ID, "go")
         for k in range(20):
             for topic in ("/exo/image", "/gripper/image"):
-                bag.image(topic, 100 + 0.1 * k, np.zeros((4, 4, 3), np.uint8), stamp=0.0)
+                bag.image(topic, 100 + 0.1 * k, np.zeros((4, 4, 3), np.uint8), stamp=stamp)
         bag.episode(102.0, 2, ID)
     (result,) = _run(bag.path)
     assert result.verdict.judgement.outcome is Outcome.UNKNOWN

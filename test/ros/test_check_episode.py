@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from action_msgs.msg import GoalStatus
+from action_msgs.srv import CancelGoal
 from builtin_interfaces.msg import Duration
 from rclpy.action import ActionClient
 from ros_peer import LOSSLESS
@@ -134,4 +135,32 @@ def test_goals_of_every_kind(peer_factory, start_monitor):
     peer.until(result.done)
     assert result.result().result.verdict.reason_code == R.REASON_SHUT_DOWN
     assert monitor.wait() == 0
+    assert "Traceback" not in monitor.output
+
+
+def test_all_goals_of_an_episode_canceled_at_once(peer_factory, start_monitor):
+    """Whoever started it gives it up: that settles the others' goals while they are looked at."""
+    monitor = start_monitor("end_grace:=1.0", "instruction_grace:=10.0", *LOSSLESS)
+    peer = peer_factory()
+    peer.connect(monitor)
+    planner, other = Planner(peer), Planner(peer)
+    peer.film(2)
+    handles = [planner.ask(Goal.END_AT_END, ONE, "lift the block")]
+    handles += [other.ask(Goal.END_AT_END) for _ in range(2)]
+    peer.film(3)
+    cancel = peer.node.create_client(CancelGoal, "/monitor/check_episode/_action/cancel_goal")
+    peer.until(cancel.service_is_ready)
+    asked = cancel.call_async(CancelGoal.Request())  # no id and no time: all of them
+    peer.until(asked.done)
+    assert len(asked.result().goals_canceling) == 3
+    for handle in handles:
+        status, verdict = planner.answer(handle)
+        assert (status, verdict.reason_code) == (GoalStatus.STATUS_CANCELED, R.REASON_ABORTED)
+    # The monitor lives, and an instruction from the topic is the running episode's.
+    peer.stamp_ns += 10**9
+    peer.event(1, TWO)
+    peer.say("push the block")
+    peer.film(2)
+    assert planner.ask(Goal.END_AT_END, instruction="lift the block") is None
+    assert planner.ask(Goal.END_AT_END, instruction="push the block") is not None
     assert "Traceback" not in monitor.output

@@ -163,7 +163,7 @@ def test_a_shared_detector_is_not_told_by_one_of_its_monitors(name, value):
         ("out_of_distribution_guard:=0", "out_of_distribution_guard: 0 is not true or false"),
         ("slop:=2.0", "parameter slop: 2.0 is not allowed, must be in 0.0..1.0"),
         ("slop:=1", r"parameter slop: 1 is not a number with a decimal point \(1.0\)"),
-        ("queue_size:=0", "parameter queue_size: 0 is not allowed, must be in 1..1000"),
+        ("queue_size:=0", "parameter queue_size: 0 is not allowed, must be in 1..90"),
         ("queue_size:=2.5", "parameter queue_size: 2.5 is not an integer"),
         ("image_transport:=ffmpeg", "'ffmpeg' is not allowed, must be one of raw, compressed"),
         ("slop:=.nan", "parameter slop: nan is not allowed, must be in 0.0..1.0"),

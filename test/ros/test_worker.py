@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import doubles
@@ -16,7 +17,7 @@ import pytest
 from ros_peer import ROOT, child_environment
 
 from ifailsense_ros.core.episode import Episode, Keyframe
-from ifailsense_ros.core.verdict import Outcome, Reason
+from ifailsense_ros.core.verdict import Judgement, Outcome, Reason, Vote, VoteValue
 from ifailsense_ros.model.handle import (
     Answer,
     DetectorSpec,
@@ -24,7 +25,10 @@ from ifailsense_ros.model.handle import (
     InProcessDetector,
     LoadFailed,
     Ready,
+    checked,
     is_factory,
+    judge_safely,
+    judge_together,
     warm_up,
 )
 from ifailsense_ros.model.worker import DetectorWorker
@@ -245,3 +249,50 @@ def test_it_is_warmed_up_with_an_episode_of_its_own_shape():
 )
 def test_what_is_a_factory(text, expected):
     assert is_factory(text) is expected
+
+
+def test_a_process_that_cannot_be_started_is_said(monkeypatch):
+    def out_of_memory(*arguments, **options):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", out_of_memory)
+    told = []
+    worker = DetectorWorker(DOUBLE, on_event=lambda: told.append(1))
+    before = len(os.listdir("/proc/self/fd"))
+    worker.restart()
+    assert "cannot be started: OSError: [Errno 12]" in wait_for(worker, LoadFailed).detail
+    assert told and len(os.listdir("/proc/self/fd")) == before
+
+
+VOTE = Vote("vlm", VoteValue.SUCCESS, 0.9, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("SUCCESS", "judge returned a str"),
+        (Judgement("SUCCESS"), "Judgement.outcome is a str, not a Outcome"),
+        (Judgement(Outcome.SUCCESS, detail=None), "Judgement.detail is a NoneType"),
+        (Judgement(Outcome.SUCCESS, p_success=None), "Judgement.p_success is a NoneType"),
+        (Judgement(Outcome.SUCCESS, votes=[VOTE]), "Judgement.votes is a list"),
+        (Judgement(Outcome.SUCCESS, votes=(("vlm", 1),)), "one of the votes is a tuple"),
+        (Judgement(Outcome.SUCCESS, votes=(replace(VOTE, weight="1"),)), "Vote.weight is a str"),
+    ],
+)
+def test_what_is_no_judgement_is_an_unknown_with_its_reason(returned, said):
+    class Odd:
+        def judge(self, episode):
+            return returned
+
+        def judge_batch(self, episodes):
+            return [returned] * len(episodes)
+
+    episode = make_episode()
+    for judgement in (judge_safely(Odd(), episode), *judge_together(Odd(), [episode, episode])):
+        assert judgement.reason is Reason.DETECTOR_ERROR
+        assert said in judgement.detail
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = Judgement(Outcome.SUCCESS, p_success=np.float32(0.5), votes=(VOTE,))
+    assert checked(given) is given
