@@ -333,3 +333,15 @@ def test_an_episode_timeout_is_an_end():
     (judge,) = bench.of(Judge)
     assert judge.episode.end_ns == T0 + 2400 * MS
     assert bench.tracker.counters["episode_timeouts"] == 1
+
+
+def test_a_text_after_end_is_for_the_next_episode():
+    bench = Bench(instruction_grace_ns=10 * S)
+    bench.say("lift the block")
+    bench.start(text="")
+    bench.film(2000)
+    bench.end()
+    bench.say("push the block")
+    bench.film(11_000)
+    bench.answer()
+    assert bench.verdicts[0].instruction == "lift the block"
