@@ -182,7 +182,7 @@ class MonitorNode(LifecycleNode):
         self._finalized = True
         if self._monitoring is not None:
             self._monitoring.shut_down()
-        self._release()
+        self._release(withdraw_action=False)
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -196,8 +196,8 @@ class MonitorNode(LifecycleNode):
         self._monitoring = None
         return SUCCESS
 
-    def _release(self) -> None:
-        """Give the detector and all topics back."""
+    def _release(self, *, withdraw_action: bool = True) -> None:
+        """Give the detector and all topics back; see `Monitoring.close`."""
         monitoring, self._monitoring = self._monitoring, None
         detector, self._detector = self._detector, None
         self._ready = None
@@ -205,7 +205,7 @@ class MonitorNode(LifecycleNode):
         if detector is not None:
             detector.close()
         if monitoring is not None:
-            monitoring.close()
+            monitoring.close(withdraw_action=withdraw_action)
 
     def _start_by_itself(self) -> None:
         """Configure and activate as soon as the detector is loaded, without waiting for it."""

@@ -120,10 +120,15 @@ class Monitoring:
             self._perform(self._tracker.shut_down(time.monotonic_ns()))
             self._outputs.wait_for_all_acked(_ACK_S)
 
-    def close(self) -> None:
-        """Take everything back that the node has offered. Settle first."""
+    def close(self, *, withdraw_action: bool = True) -> None:
+        """Take everything back that the node has offered. Settle first.
+
+        Without `withdraw_action`, check_episode stays, to refuse: results of goals that have just
+        been settled are only sent in the turns that follow.
+        """
         self._inputs.close()
-        self._checks.close()
+        if withdraw_action:
+            self._checks.close()
         self._outputs.wait_for_all_acked(_ACK_S)
         self._outputs.close()
 

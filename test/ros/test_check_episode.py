@@ -164,3 +164,17 @@ def test_all_goals_of_an_episode_canceled_at_once(peer_factory, start_monitor):
     assert planner.ask(Goal.END_AT_END, instruction="lift the block") is None
     assert planner.ask(Goal.END_AT_END, instruction="push the block") is not None
     assert "Traceback" not in monitor.output
+
+
+def test_who_waits_hears_of_the_transition_shutdown(peer_factory, start_monitor):
+    monitor = start_monitor(*LOSSLESS)
+    peer = peer_factory()
+    peer.connect(monitor)
+    planner = Planner(peer)
+    waits = [planner.ask(Goal.END_AT_END, ONE, "turn it"), planner.ask(Goal.END_AT_END)]
+    assert peer.transition("active_shutdown")
+    for handle in waits:
+        status, verdict = planner.answer(handle)
+        assert (status, verdict.reason_code) == (GoalStatus.STATUS_SUCCEEDED, R.REASON_SHUT_DOWN)
+    assert planner.ask(Goal.END_AT_END, instruction="turn it") is None
+    assert "Traceback" not in monitor.output
