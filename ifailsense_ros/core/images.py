@@ -1,7 +1,7 @@
 """Image messages to RGB pictures, without ROS: sensor_msgs/Image and CompressedImage fields in.
 
 Used where cv_bridge is missing or broken (it fails with NumPy 2, which a pip torch brings), and
-for bags. Nothing but `ImageError` leaves the two functions, whatever the bytes are.
+for bags. Nothing but `ImageError` leaves these functions, whatever the bytes are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The process that owns the detector, and the handle by which the node's process uses it.
 
 A detector that hangs or dies can so be killed and restarted, the interpreter lock is not shared
-with the cameras, and the node's process never imports torch. Nothing here blocks the caller:
-writing and reading is done by threads that only move messages; `poll` gives what has come.
+with the cameras, and the node's process never imports torch. Nothing here blocks the caller but
+`close`, for two seconds at most if the killed process sits in a driver: writing and reading is done
+by threads that only move messages; `poll` gives what has come.
 
 The child is a fresh interpreter on one end of a socket pair, not multiprocessing's spawn: that
 would import the parent's main module (the node, and with it rclpy) again in the child.

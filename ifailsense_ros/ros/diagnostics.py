@@ -43,7 +43,7 @@ class CameraCounts:
 
     Attributes:
         received: messages taken from the middleware.
-        refused: without a stamp, by reason.
+        refused: malformed or without a stamp, by reason.
         last_now: steady time of the last one, nanoseconds.
         frame_id: of the last one.
     """

@@ -185,4 +185,5 @@ class MessageFiltersSynchronizer:
 
     def give_up_waiting(self) -> None:
         """See `Synchronizer`."""
-        self._make()
+        if any(self.waiting(camera) for camera in self._cameras):
+            self._make()
