@@ -115,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not ask about successes with the instruction of another task as well",
     )
-    parser.add_argument("--steps", type=int, help="at most; default 400, --fresh 800")
-    parser.add_argument("--lr", type=float, help="default 2e-4, --fresh 5e-4")
+    parser.add_argument("--steps", type=int, help="at most; default 400, --fresh 1600")
+    parser.add_argument("--lr", type=float, help="default 2e-4, --fresh 2e-3")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
     parser.add_argument("--threads", type=int, help="default: as many as PyTorch takes")

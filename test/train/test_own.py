@@ -16,6 +16,7 @@ from hypothesis import given as given_that
 from hypothesis import strategies as st
 from tiny_models import base_config, build_model, random_blocks
 
+from ifailsense_ros.core.checkpoint import CheckpointConfig
 from ifailsense_ros.core.episode import Keyframe
 from ifailsense_ros.core.errors import ConfigError, DataError
 from ifailsense_ros.data.records import EpisodeRecord
@@ -163,6 +164,13 @@ def test_many_episodes_give_a_guard_and_fresh_blocks(checkpoint, tmp_path):
     )
     assert made.config.calibration.guard is not None
     assert load_checkpoint(made.folder).calibration.guard is not None
+
+
+def test_fresh_blocks_have_little_dropout_and_trained_ones_keep_theirs(checkpoint):
+    config = CheckpointConfig.from_json(checkpoint)
+    config = replace(config, fs_head=replace(config.fs_head, dropout=0.5))
+    assert OwnSettings(fresh=True).stage2(config).head.dropout == 0.1
+    assert OwnSettings().stage2(config).head == config.fs_head
 
 
 def broken(steps):
