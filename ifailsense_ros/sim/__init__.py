@@ -3,5 +3,6 @@
 Scenes, tasks, oracle, feasibility and instructions are plain numpy and import without mujoco.
 """
 
-# Written into every data set row and bag: raise it when the same seed gives other pictures.
-GENERATOR_VERSION = "2"
+# Written into every data set row and bag: raise it when the same seed gives other pictures
+# or other sentences.
+GENERATOR_VERSION = "3"

@@ -1,21 +1,23 @@
-"""What is said: eleven phrasings per family of tasks, eight for training, three for the test.
+"""What is said: phrasings per family of tasks, for training, for the dev split and for the test.
 
-The test phrasings are other sentences made of content words that the training phrasings of the
-same family also use (DESIGN section 9, rule 9). The phrasings of families of one category run
-parallel: number i says the same thing of the cabinet, the drawer or the table, so that a pair of
-instructions with the same number differs in what is asked for and not in style. Every sentence
-names all that sets its task apart from the other tasks of its category.
+Dev and test phrasings are other sentences made of content words that the training phrasings of the
+same family also use (DESIGN section 9, rule 9), so words can be worked on with the dev split alone.
+The phrasings of families of one category run parallel: number i says the same thing of the cabinet,
+the drawer or the table, so that a pair of instructions with the same number differs in what is
+asked for and not in style. Every sentence names all that sets its task apart from the other tasks
+of its category.
 """
 
 from __future__ import annotations
 
 from .tasks import Task
 
-TRAIN_PHRASINGS = range(8)
-TEST_PHRASINGS = range(8, 11)
+TRAIN_PHRASINGS = range(14)
+DEV_PHRASINGS = range(14, 17)
+TEST_PHRASINGS = range(17, 20)
 
-# Words that carry no content; every other word of a test phrasing occurs in training. Words such
-# as "on", "off", "in", "out" and "up" are not among them: here they make the difference.
+# Words that carry no content; every other word of a dev or test phrasing occurs in training. Words
+# such as "on", "off", "in", "out" and "up" are not among them: here they make the difference.
 FUNCTION_WORDS = frozenset({"a", "and", "by", "is", "it", "of", "so", "that", "the", "to"})
 
 PHRASINGS: dict[str, tuple[str, ...]] = {
@@ -29,6 +31,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "grab the {colour} block lying on the table and pick it up",
         "lift up the {colour} block that is on the table",
         "take hold of the {colour} block on the table and raise it",
+        "pick the {colour} block off the table",
+        "go to the table and lift up the {colour} block",
+        "raise the {colour} block up off the table",
+        "grab the {colour} block and pick it up off the table",
+        "lift the {colour} block up so that it is off the table",
+        "take the {colour} block on the table and lift it",
+        "grab the {colour} block and lift it up from the table",
+        "take the {colour} block on the table and pick it up",
+        "raise the {colour} block that is lying on the table",
         "grasp the {colour} block and lift it off the table",
         "pick the {colour} block up from the table",
         "grab the {colour} block on the table and raise it",
@@ -42,6 +53,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "grab the {colour} block lying in the slider and pick it up",
         "lift up the {colour} block that is in the sliding cabinet",
         "take hold of the {colour} block in the slider and raise it",
+        "pick the {colour} block out of the cabinet",
+        "go to the sliding cabinet and lift up the {colour} block",
+        "raise the {colour} block up out of the slider",
+        "grab the {colour} block and pick it up out of the cabinet",
+        "lift the {colour} block up so that it is out of the slider",
+        "take the {colour} block inside the cabinet and lift it",
+        "grab the {colour} block and lift it up from the sliding cabinet",
+        "take the {colour} block in the slider and pick it up",
+        "raise the {colour} block that is lying in the cabinet",
         "grasp the {colour} block and lift it out of the cabinet",
         "pick the {colour} block up from the slider",
         "grab the {colour} block inside the sliding cabinet and raise it",
@@ -55,6 +75,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "grab the {colour} block lying in the drawer and pick it up",
         "lift up the {colour} block that is in the drawer",
         "take hold of the {colour} block in the drawer and raise it",
+        "pick the {colour} block out of the drawer",
+        "go to the drawer and lift up the {colour} block",
+        "raise the {colour} block up out of the drawer",
+        "grab the {colour} block and pick it up out of the drawer",
+        "lift the {colour} block up so that it is out of the drawer",
+        "take the {colour} block inside the drawer and lift it",
+        "grab the {colour} block and lift it up from the drawer",
+        "take the {colour} block in the drawer and pick it up",
+        "raise the {colour} block that is lying in the drawer",
         "grasp the {colour} block and lift it out of the drawer",
         "pick the {colour} block up from the drawer",
         "grab the {colour} block inside the drawer and raise it",
@@ -69,6 +98,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "rotate the {colour} block towards the {side}",
         "take the {colour} block and rotate it {side}",
         "spin the {colour} block to the {side}",
+        "turn the {colour} block to the {side}",
+        "spin the {colour} block {side}",
+        "grab the {colour} block and turn it towards the {side}",
+        "go rotate the {colour} block {side}",
+        "grasp the {colour} block and turn it {side}",
+        "take hold of the {colour} block and rotate it to the {side}",
+        "rotate the {colour} block {side}",
+        "take the {colour} block and spin it towards the {side}",
+        "grab the {colour} block and turn it to the {side}",
         "turn the {colour} block towards the {side}",
         "grasp the {colour} block and spin it to the {side}",
         "grab the {colour} block and rotate it towards the {side}",
@@ -83,6 +121,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "push the {colour} block towards the {side}",
         "slide the {colour} block across the table to the {side}",
         "shove the {colour} block across the table towards the {side}",
+        "go shove the {colour} block to the {side}",
+        "slide the {colour} block towards the {side}",
+        "push the {colour} block across the table towards the {side}",
+        "move the {colour} block {side} by pushing it",
+        "push against the {colour} block so that it moves to the {side}",
+        "go slide the {colour} block {side} across the table",
+        "shove the {colour} block towards the {side}",
+        "slide the {colour} block across the table towards the {side}",
+        "push the {colour} block so that it moves {side}",
         "go slide the {colour} block to the {side}",
         "push the {colour} block {side} across the table",
         "shove the {colour} block {side}",
@@ -96,6 +143,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "push the object into the drawer",
         "slide the block across the table into the drawer",
         "shove the object across the table until it falls into the drawer",
+        "go shove the block into the drawer",
+        "slide the object into the drawer",
+        "push the object across the table into the drawer",
+        "move the object into the drawer by pushing it",
+        "push against the block so that it falls into the drawer",
+        "go slide the block across the table into the drawer",
+        "shove the object into the drawer",
+        "slide the object across the table into the drawer",
+        "push the block so that it falls into the drawer",
         "go slide the object into the drawer",
         "push the block across the table so that it falls into the drawer",
         "shove the block into the drawer",
@@ -110,6 +166,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "pull out the drawer",
         "take the handle and pull the drawer open",
         "go open the drawer",
+        "pull the drawer out",
+        "go to the drawer and open it",
+        "use the handle to pull the drawer open",
+        "take hold of the drawer handle and open it",
+        "slide out the drawer",
+        "grab the handle and pull out the drawer",
+        "grasp the handle and pull the drawer open",
+        "go to the drawer and pull it out",
+        "use the handle to open the drawer",
         "grasp the drawer handle and pull it open",
         "slide the drawer out",
         "go pull the drawer open",
@@ -123,6 +188,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "push in the drawer",
         "take the handle and push the drawer closed",
         "go close the drawer",
+        "push the drawer in",
+        "go to the drawer and close it",
+        "use the handle to push the drawer closed",
+        "take hold of the drawer handle and close it",
+        "slide in the drawer",
+        "grab the handle and push in the drawer",
+        "grasp the handle and push the drawer closed",
+        "go to the drawer and push it in",
+        "use the handle to close the drawer",
         "grasp the drawer handle and push it closed",
         "slide the drawer in",
         "go push the drawer closed",
@@ -136,6 +210,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "take the handle and move the slider {side}",
         "pull the door to the {side}",
         "slide the sliding door towards the {side}",
+        "pull the door {side}",
+        "go to the door and move it {side}",
+        "use the handle to slide the door {side}",
+        "take hold of the door handle and move it to the {side}",
+        "slide the slider to the {side}",
+        "grab the handle and push the door {side}",
+        "grasp the handle and pull the door {side}",
+        "go to the slider and push it {side}",
+        "use the handle to move the sliding door {side}",
         "move the door towards the {side}",
         "grasp the handle and move the sliding door to the {side}",
         "push the slider {side}",
@@ -150,6 +233,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "set the block down inside the cabinet",
         "put the block inside the sliding cabinet and let go of it",
         "take a block and store it in the cabinet",
+        "put the block down in the sliding cabinet",
+        "go place the block in the slider",
+        "carry the block to the slider and set it down inside",
+        "take the block and store it inside the cabinet",
+        "set the block down in the cabinet and let go of it",
+        "bring the block to the cabinet and put it inside",
+        "carry the block to the cabinet and put it inside",
+        "take the block and set it down inside the sliding cabinet",
+        "store the block inside the slider",
         "place the block inside the cabinet",
         "take the block and put it into the sliding cabinet",
         "set the block down in the slider",
@@ -163,6 +255,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "set the block down inside the drawer",
         "put the block inside the drawer and let go of it",
         "take a block and store it in the drawer",
+        "put the block down in the drawer",
+        "go place the block in the drawer",
+        "carry the block to the drawer and set it down inside",
+        "take the block and store it inside the drawer",
+        "set the block down in the drawer and let go of it",
+        "bring the block to the drawer and put it inside",
+        "carry the block to the drawer and put it inside",
+        "take the block and set it down inside the drawer",
+        "store the block inside the drawer",
         "place the block inside the drawer",
         "take the block and put it into the drawer",
         "set the block down in the drawer",
@@ -176,6 +277,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "set the block down on top of another one",
         "put one block on the other block and let go of it",
         "take a block and stack it on another one",
+        "put the block down on the other block",
+        "go place one block on top of another",
+        "carry one block to the other and set it down on top",
+        "take one block and stack it on the other",
+        "set one block down on top of the other and let go of it",
+        "bring the block to another block and put it on top",
+        "carry the block to the other block and put it on top",
+        "take the block and set it down on the other block",
+        "stack the block on top of the other block",
         "place one block on top of the other",
         "take the block and put it on top of another block",
         "set one block down on the other",
@@ -189,6 +299,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "remove the upper block and set it down on the table",
         "put the top block of the stack down on the table",
         "take the stack of blocks apart",
+        "put the top block down on the table",
+        "go remove the top block from the stack",
+        "carry the upper block to the table and set it down there",
+        "take the top block off the lower block",
+        "set the upper block down on the table and let go of it",
+        "bring the top block to the table and put it there",
+        "carry the upper block to the table and put it there",
+        "take the top block and set it down on the table",
+        "remove the top block from the lower block",
         "remove the upper block from the lower block",
         "take the top block off the stack and put it on the table",
         "set the top block of the stack down on the table",
@@ -203,6 +322,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "toggle the switch to turn on the bulb",
         "move the switch until the bulb lights up",
         "go turn on the light bulb with the switch",
+        "switch the light bulb on",
+        "go switch on the bulb",
+        "use the switch to switch the bulb on",
+        "go to the switch and turn the bulb on",
+        "flip the switch until the light bulb lights up",
+        "toggle the switch so that the bulb lights up",
+        "turn the bulb on",
+        "go flip the switch to turn on the light bulb",
+        "toggle the switch until the bulb turns on",
         "turn the light bulb on with the switch",
         "flip the switch so that the bulb turns on",
         "use the switch so that the bulb lights up",
@@ -216,6 +344,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "toggle the switch to turn off the bulb",
         "move the switch until the bulb goes out",
         "go turn off the light bulb with the switch",
+        "switch the light bulb off",
+        "go switch off the bulb",
+        "use the switch to switch the bulb off",
+        "go to the switch and turn the bulb off",
+        "flip the switch until the light bulb goes out",
+        "toggle the switch so that the bulb goes out",
+        "turn the bulb off",
+        "go flip the switch to turn off the light bulb",
+        "toggle the switch until the bulb turns off",
         "turn the light bulb off with the switch",
         "flip the switch so that the bulb turns off",
         "use the switch so that the bulb goes out",
@@ -229,6 +366,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "push the button to turn on the led",
         "press the button until the led lights up",
         "go turn on the led light with the button",
+        "switch the led light on",
+        "go switch on the led",
+        "use the button to switch the led on",
+        "go to the button and turn the led on",
+        "push the button until the led light lights up",
+        "press the button so that the led lights up",
+        "turn the led on",
+        "go press the button to turn on the led light",
+        "push the button until the led turns on",
         "turn the led light on with the button",
         "press the button so that the led turns on",
         "use the button so that the led lights up",
@@ -242,6 +388,15 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "push the button to turn off the led",
         "press the button until the led goes out",
         "go turn off the led light with the button",
+        "switch the led light off",
+        "go switch off the led",
+        "use the button to switch the led off",
+        "go to the button and turn the led off",
+        "push the button until the led light goes out",
+        "press the button so that the led goes out",
+        "turn the led off",
+        "go press the button to turn off the led light",
+        "push the button until the led turns off",
         "turn the led light off with the button",
         "press the button so that the led turns off",
         "use the button so that the led goes out",
@@ -249,8 +404,13 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+def phrasings_of(split: str) -> range:
+    """The phrasings that episodes of a split are asked in."""
+    return {"dev": DEV_PHRASINGS, "test": TEST_PHRASINGS}.get(split, TRAIN_PHRASINGS)
+
+
 def instruction_for(task: Task, phrasing: int) -> str:
-    """The sentence that asks for ``task`` in phrasing 0..10.
+    """The sentence that asks for ``task`` in phrasing 0..19.
 
     Raises:
         IndexError: for another phrasing.

@@ -16,7 +16,7 @@ import numpy as np
 
 from .experts import plan_for
 from .feasibility import feasible_tasks
-from .instructions import TEST_PHRASINGS, TRAIN_PHRASINGS, instruction_for
+from .instructions import instruction_for, phrasings_of
 from .look import level_name
 from .oracle import Outcome, judge_all, state_of_scene
 from .robot import SAMPLE_S, Waypoint, World
@@ -138,8 +138,7 @@ def draw_setup(
     pair = draw_pair(of_pair, target_of(index, tasks), feasible, tuple(tasks))
     if pair is None:
         return None
-    phrasings = TEST_PHRASINGS if split == "test" else TRAIN_PHRASINGS
-    phrasing = int(of_pair.choice(phrasings))
+    phrasing = int(of_pair.choice(phrasings_of(split)))
     return Setup(split, index, attempt, scene, feasible, *pair, phrasing, seed, level)
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("mujoco", reason="needs mujoco: the `sim` extra")
 from ifailsense_ros.sim.experts import plan_for
 from ifailsense_ros.sim.feasibility import is_feasible
 from ifailsense_ros.sim.furniture import LAMP_RGBA
-from ifailsense_ros.sim.instructions import TEST_PHRASINGS, TRAIN_PHRASINGS
+from ifailsense_ros.sim.instructions import DEV_PHRASINGS, TEST_PHRASINGS, TRAIN_PHRASINGS
 from ifailsense_ros.sim.layout import COLOURS, EDGE_X
 from ifailsense_ros.sim.look import LEVELS
 from ifailsense_ros.sim.oracle import Outcome, judge, judge_all, state_of_scene
@@ -57,7 +57,7 @@ def test_an_episode_follows_the_rules(world: World, index: int) -> None:
     assert rollout.outcomes[setup.task.name] is Outcome.TRUE
     assert rollout.outcomes[setup.negative.name] is Outcome.FALSE
     assert set(rollout.outcomes) == set(TASKS)
-    assert setup.phrasing in TRAIN_PHRASINGS
+    assert setup.phrasing in DEV_PHRASINGS
     assert setup.instruction != setup.negative_instruction
     assert rollout.states.dtype == np.float32
     assert len(rollout.states) == len(rollout.stamps_ns)
@@ -118,9 +118,13 @@ def test_the_base_seed_makes_another_world() -> None:
     assert scene_of("dev", 0, 0, seed=1) == scene_of("dev", 0, 0, seed=1)
 
 
-def test_test_episodes_use_test_phrasings() -> None:
-    setups = [draw_setup("test", 3, attempt) for attempt in range(10)]
-    assert all(s.phrasing in TEST_PHRASINGS for s in setups if s)
+@pytest.mark.parametrize(
+    ("split", "own"),
+    [("train", TRAIN_PHRASINGS), ("dev", DEV_PHRASINGS), ("test", TEST_PHRASINGS)],
+)
+def test_dev_and_test_episodes_have_phrasings_of_their_own(split: str, own: range) -> None:
+    setups = [draw_setup(split, 3, attempt) for attempt in range(10)]
+    assert all(s.phrasing in own for s in setups if s)
     assert any(setups)
 
 
