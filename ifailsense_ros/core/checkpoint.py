@@ -18,11 +18,12 @@ from typing import Any
 from ifailsense_ros.core.arbitration import ABSTAIN_RULES
 from ifailsense_ros.core.calibration import Calibration
 from ifailsense_ros.core.errors import CheckpointError, text_of
+from ifailsense_ros.core.prompt import AS_GIVEN, SPELLINGS
 from ifailsense_ros.core.strict_json import build
 
-SCHEMA_VERSION = 3
-"""Version 1 knew no calibration, version 2 no masks_padding; they are read as well."""
-_ADDED_IN = {"calibration": 2, "masks_padding": 3}
+SCHEMA_VERSION = 4
+"""Version 1 knew no calibration, 2 no masks_padding, 3 no spelling; they are read as well."""
+_ADDED_IN = {"calibration": 2, "masks_padding": 3, "spelling": 4}
 CONFIG_FILE = "checkpoint.json"
 CHECKPOINTS_PACKAGE = "ifailsense_ros.model"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -88,7 +89,7 @@ class CheckpointConfig:
     """Everything a detector needs to know besides its weights.
 
     Attributes:
-        schema_version: of this file, 1 to 3.
+        schema_version: of this file, 1 to 4.
         name: e.g. "sim-tiny".
         base: the VLM before post-training.
         adapter: sub-folder of the LoRA adapter, or None.
@@ -109,6 +110,7 @@ class CheckpointConfig:
         masks_padding: whether padding has no weight in the FS blocks' pooling. False in the
             authors' files: there it counts in a batch of several lengths. A detector masks it in
             any case: an episode by itself has none.
+        spelling: how it reads an instruction; one of `core.prompt.SPELLINGS`.
     """
 
     schema_version: int
@@ -130,6 +132,7 @@ class CheckpointConfig:
     files: Mapping[str, str]
     calibration: Calibration | None = None
     masks_padding: bool = True
+    spelling: str = AS_GIVEN
 
     @classmethod
     def from_json(cls, path: Path | str) -> CheckpointConfig:
@@ -299,6 +302,7 @@ def _check_ranges(c: CheckpointConfig, file: str) -> None:
         (len(set(words)) == len(words), "answer_words", "names a word twice"),
         (c.prompt.count("{instruction}") == 1, "prompt", "needs {instruction} once"),
         (c.prompt.count("<image>") == 1, "prompt", "needs <image> once"),
+        (c.spelling in SPELLINGS, "spelling", f"must be {' or '.join(SPELLINGS)}"),
         (min(m.num_keyframes, m.cell_height, m.cell_width) > 0, "montage", "must be positive"),
         (m.num_pov in (1, 2), "montage.num_pov", "must be 1 or 2"),
         (min(p.height, p.width) > 0, "picture", "must be positive"),

@@ -20,7 +20,7 @@ from ifailsense_ros.core.checkpoint import (
 )
 from ifailsense_ros.core.episode import Episode
 from ifailsense_ros.core.errors import ConfigError
-from ifailsense_ros.core.prompt import build_prompt, normalise_instruction
+from ifailsense_ros.core.prompt import build_prompt, spelled
 from ifailsense_ros.core.verdict import Judgement, Reason
 
 
@@ -50,10 +50,10 @@ class Detector(Protocol):
 
 def prompt_or_unknown(instruction: str, config: CheckpointConfig) -> str | Judgement:
     """The prompt, or what to say of an instruction that cannot be asked about."""
-    if not normalise_instruction(instruction):
+    if not spelled(instruction, config.spelling):
         return Judgement.unknown(Reason.NO_INSTRUCTION, "the instruction is empty")
     try:
-        return build_prompt(instruction, config.prompt)
+        return build_prompt(instruction, config.prompt, spelling=config.spelling)
     except ConfigError as error:
         return Judgement.unknown(Reason.DETECTOR_ERROR, str(error))
 

@@ -9,6 +9,14 @@ IMAGE_TOKEN = "<image>"
 
 _SLOT = "{instruction}"
 
+AS_GIVEN, PLAIN = "as_given", "plain"
+SPELLINGS = (AS_GIVEN, PLAIN)
+"""How a checkpoint reads an instruction: as it was given, or in small letters without the marks
+that end or part sentences. A model whose words were learned from one data set knows "lift" and not
+"Lift", "block" and not "block."; a web-trained one knows them all."""
+
+_MARKS = ".,;:!?()'\"\u2018\u2019\u201c\u201d\u2026"
+
 
 def normalise_instruction(text: str) -> str:
     """The instruction with runs of white space (also line breaks) made one blank, ends stripped.
@@ -19,7 +27,26 @@ def normalise_instruction(text: str) -> str:
     return " ".join(text.split())
 
 
-def build_prompt(instruction: str, template: str, *, num_images: int = 1) -> str:
+def spelled(text: str, spelling: str) -> str:
+    """The instruction as a checkpoint of that spelling reads it; a second time changes nothing.
+
+    Args:
+        text: the language goal g; white space is normalised.
+        spelling: one of `SPELLINGS`. `PLAIN` keeps marks inside of a word ("don't", "3.5").
+
+    Raises:
+        ConfigError: another spelling.
+    """
+    if spelling not in SPELLINGS:
+        raise ConfigError(f"spelling {spelling!r}: must be {' or '.join(SPELLINGS)}")
+    if spelling == AS_GIVEN:
+        return normalise_instruction(text)
+    return " ".join(filter(None, (word.strip(_MARKS) for word in text.lower().split())))
+
+
+def build_prompt(
+    instruction: str, template: str, *, num_images: int = 1, spelling: str = AS_GIVEN
+) -> str:
     """Fill the checkpoint's prompt template.
 
     Args:
@@ -28,15 +55,16 @@ def build_prompt(instruction: str, template: str, *, num_images: int = 1) -> str
             `"<image> evaluate en {instruction}"`. Other braces are ordinary text.
         num_images: pictures that go with the prompt: `<image>` becomes that many, joined by
             blanks. One montage is one picture.
+        spelling: of the checkpoint.
 
     Returns:
         The prompt without bos and newline, which PaliGemma's processor adds.
 
     Raises:
-        ConfigError: empty instruction, an instruction that contains `<image>`, a template without
-            its slot or with more than one, or num_images < 1.
+        ConfigError: an instruction without a word or with `<image>` in it, a template without its
+            slot or with more than one, or num_images < 1.
     """
-    text = normalise_instruction(instruction)
+    text = spelled(instruction, spelling)
     if not text:
         raise ConfigError("the instruction is empty: say in words what was to be done")
     if IMAGE_TOKEN in text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import numpy as np
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from ifailsense_ros.core.montage import MontageGeometry, compose
+from ifailsense_ros.core.prompt import AS_GIVEN, spelled
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.experts import ExpertSet, episode_of, with_keyframes
 from ifailsense_ros.data.records import EXPERT
 from ifailsense_ros.data.scene_questions import Asked
-from ifailsense_ros.data.smf import ExpertEpisode, draw_negative_task
+from ifailsense_ros.data.smf import ExpertEpisode, Phrasings, draw_negative_task
 from ifailsense_ros.train.features import cached_features
 from ifailsense_ros.train.settings import Questions, Sampling
 
@@ -37,10 +38,22 @@ class Drawn:
 
 
 class TrainingSet(ExpertSet):
-    """An `ExpertSet` with random draws and cached features."""
+    """An `ExpertSet` with random draws and cached features.
 
-    def __init__(self, folder: Path, split: str, kinds: Sequence[str] = (EXPERT,)) -> None:
+    Args:
+        spelling: of the checkpoint; all sentences are in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        kinds: Sequence[str] = (EXPERT,),
+        spelling: str = AS_GIVEN,
+    ) -> None:
         super().__init__(folder, split, kinds)
+        self.experts = [_spelled(e, spelling) for e in self.experts]
+        self.phrasings = Phrasings.of(self.experts)
         self._done = [e for e in self.experts if not e.unfinished]
         self._unfinished = [e for e in self.experts if e.unfinished]
         self._with_twin = [e for e in self._done if e.index in self.twins]
@@ -180,3 +193,12 @@ class TrainingSet(ExpertSet):
     def _not_finished(self, episode: ExpertEpisode, rng: np.random.Generator) -> str:
         """A sentence of the task that an unfinished episode was about."""
         return self.phrasings.draw(draw_negative_task(episode, self.categories, rng, 1.0), rng)
+
+
+def _spelled(expert: ExpertEpisode, spelling: str) -> ExpertEpisode:
+    wrong = expert.negative_instruction
+    return replace(
+        expert,
+        instruction=spelled(expert.instruction, spelling),
+        negative_instruction=None if wrong is None else spelled(wrong, spelling),
+    )

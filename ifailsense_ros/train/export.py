@@ -60,6 +60,7 @@ def settings_of(
         training_data_hash=data_hash,
         metrics=figures,
         files={},
+        spelling=recipe.spelling,
     )
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PaliGemmaProcessor
 
-from ifailsense_ros.core.prompt import build_prompt
+from ifailsense_ros.core.prompt import AS_GIVEN, build_prompt
 from ifailsense_ros.data.ablation import Ablation
 from ifailsense_ros.data.smf import Sample
 from ifailsense_ros.model.vlm import base_of, encode_prompts, first_tokens, one_pass
@@ -62,6 +62,7 @@ class Collector:
         layers: 0-based decoder layers.
         words: the answers whose logits are compared.
         cache: folder of the kept states.
+        spelling: of the checkpoint.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Collector:
         words: tuple[str, str],
         ablation: Ablation,
         cache: Path,
+        spelling: str = AS_GIVEN,
     ) -> None:
+        self._spelling = spelling
         self._model, self._processor, self._layers = model, processor, tuple(layers)
         self._prompt, self._ablation, self._cache = prompt, ablation, cache
         self._answers = list(first_tokens(processor.tokenizer, words))
@@ -81,6 +84,7 @@ class Collector:
             "weights": weights_hash(model),
             "layers": list(layers),
             "prompt": prompt,
+            "spelling": spelling,
             "words": list(words),
             "shown": ablation.name,
             "bf16": uses_bf16(),
@@ -101,7 +105,10 @@ class Collector:
         key = json.dumps({**self._key, "data": data_hash, "samples": rows}, sort_keys=True)
         folder = self._cache / hashlib.sha256(key.encode()).hexdigest()[:24]
         folder.mkdir(parents=True, exist_ok=True)
-        prompts = [build_prompt(self._ablation.text(s.instruction), self._prompt) for s in samples]
+        prompts = [
+            build_prompt(self._ablation.text(s.instruction), self._prompt, spelling=self._spelling)
+            for s in samples
+        ]
         lengths = {p: encode_prompts(self._processor, [p])["input_ids"].shape[1] for p in prompts}
         longest = max(lengths.values())
         starts = range(0, len(samples), PIECE)

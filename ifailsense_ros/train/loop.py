@@ -13,7 +13,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,73 +22,14 @@ from tqdm import tqdm
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.train.compute import accelerator, anyone, of_main
 from ifailsense_ros.train.log import Log, write_text
+from ifailsense_ros.train.optimizers import Optimizers
+from ifailsense_ros.train.schedule import Schedule
 
 DONE_FILE = "done.json"
 STATE_FILE = "state.pt"
 BEST_FILE = "best.pt"
 
 _LOG_EVERY = 10
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast.
-
-    Attributes:
-        steps: optimiser steps at most; 0 where `epochs` says it.
-        lr: peak learning rate.
-        warmup: linear warm-up, in steps, or as a share of all steps where it is below 1.
-        final: learning rate at the end, as a share of the peak (cosine in between).
-        weight_decay: on matrices; vectors (norms, biases) have none.
-        betas: of AdamW.
-        clip: gradient norm.
-        eval_every: steps between validations; 0: once an epoch.
-        patience: validations without a better one before the stage stops; 0 never stops early.
-        seed: of batches, dropout and nothing else.
-        accumulate: batches a step; shared out where there are several processes, each of which
-            takes at least one.
-        epochs: passes over the data instead of a number of steps.
-    """
-
-    steps: int
-    lr: float
-    warmup: float = 50
-    final: float = 0.02
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    clip: float = 1.0
-    eval_every: int = 100
-    patience: int = 0
-    seed: int = 42
-    accumulate: int = 1
-    epochs: float = 0
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        warmup = self.warmup if self.warmup >= 1 else self.warmup * self.steps
-        warm = min(1.0, (step + 1) / max(1, warmup))
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, self.steps))))
-        return self.lr * warm * (self.final + (1 - self.final) * cosine)
-
-    def batches(self, processes: int) -> int:
-        """Batches a step, over all processes: `accumulate`, rounded up so that all have as many."""
-        return math.ceil(self.accumulate / processes) * processes
-
-    def in_steps(self, samples: int, batch: int, processes: int = 1) -> Schedule:
-        """The same with `steps` (and `eval_every`) instead of epochs.
-
-        Args:
-            samples: in the data set.
-            batch: samples of one batch.
-            processes: that share a step.
-        """
-        if not self.epochs:
-            return self
-        an_epoch = samples / (batch * self.batches(processes))
-        steps = max(1, math.ceil(self.epochs * an_epoch))
-        return replace(
-            self, steps=steps, epochs=0, eval_every=self.eval_every or max(1, round(an_epoch))
-        )
 
 
 class Interrupted(Exception):
@@ -136,7 +76,7 @@ def run(
     if done.exists():
         return finished(modules, folder)
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
-    optimizer = _optimizer(params, schedule)
+    optimizers = Optimizers(modules, schedule)
     batches = schedule.batches(here.num_processes)
     start, best, waited, spent = 0, {better: -math.inf, "step": -1}, 0, 0.0
     if (folder / STATE_FILE).exists():
@@ -147,7 +87,7 @@ def run(
                 f"make it {batches}; go on with as many as before"
             )
         _load(modules, state["modules"], folder)
-        optimizer.load_state_dict(state["optimizer"])
+        optimizers.load_state_dict(state["optimizer"])
         start, best, waited = state["step"], state["best"], state["waited"]
         spent = state["seconds"]
     began = time.monotonic() - spent
@@ -155,7 +95,7 @@ def run(
 
     def save(step: int) -> None:
         if here.is_main_process:
-            state = {"modules": _trainable(modules), "optimizer": optimizer.state_dict()}
+            state = {"modules": _trainable(modules), "optimizer": optimizers.state_dict()}
             reached = {"step": step, "best": best, "waited": waited, "batches": batches}
             _save(folder / STATE_FILE, {**state, **reached, "seconds": time.monotonic() - began})
 
@@ -175,9 +115,9 @@ def run(
         for step in range(start, schedule.steps):
             for m in modules:
                 m.train()
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.lr_at(step)
-            optimizer.zero_grad(set_to_none=True)
+            optimizers.set_rate(schedule.lr_at(step))
+            for p in params:
+                p.grad = None
             sums: dict[str, torch.Tensor] = {}
             for number in (step * batches + i for i in mine):
                 torch.manual_seed(schedule.seed * 1_000_003 + number)
@@ -186,7 +126,7 @@ def run(
                 sums = {k: sums.get(k, 0) + v.detach() / len(mine) for k, v in losses.items()}
             _average_gradients(params)
             norm = here.clip_grad_norm_(params, schedule.clip)
-            optimizer.step()
+            optimizers.step()
             bar.update()
             last = step + 1 == schedule.steps
             validates = last or (step + 1) % (schedule.eval_every or schedule.steps) == 0
@@ -264,14 +204,6 @@ def _shown(row: dict[str, float], best: dict[str, float], better: str) -> dict[s
 
 
 # --- parameters -----------------------------------------------------------------------------------
-
-
-def _optimizer(params: list[nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
-    groups = [
-        {"params": [p for p in params if p.dim() > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in params if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas)
 
 
 def _average_gradients(params: list[nn.Parameter]) -> None:

@@ -37,7 +37,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--layers", help="decoder layers of the FS blocks, e.g. 1,2,3")
     parser.add_argument("--precision", default="auto", choices=compute.PRECISIONS)
     parser.add_argument("--log-with", choices=compute.TRACKERS, help="beside the CSV files")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of torchrun on this machine
+    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 1) // shared))
     return parser
 
 

@@ -34,7 +34,6 @@ from ifailsense_ros.train.export import CHECKPOINT, MODEL_CARD
 from ifailsense_ros.train.features import cached_features
 from ifailsense_ros.train.hidden import Collector, HiddenStates
 from ifailsense_ros.train.log import write_text
-from ifailsense_ros.train.loop import Schedule
 from ifailsense_ros.train.own_card import own_card
 from ifailsense_ros.train.own_data import (
     HELD_OUT,
@@ -49,6 +48,7 @@ from ifailsense_ros.train.own_data import (
 from ifailsense_ros.train.own_states import balanced, picked
 from ifailsense_ros.train.own_verdicts import Measure, calibration_of, held_out_figures
 from ifailsense_ros.train.provenance import FIGURES_FILE, Trail
+from ifailsense_ros.train.schedule import Schedule
 from ifailsense_ros.train.settings import Stage2
 
 _STEPS_AND_RATE = {False: (400, 2e-4), True: (1600, 2e-3)}
@@ -279,6 +279,7 @@ def _hidden_states(
         words,
         Ablation(),
         out / "hidden",
+        config.spelling,
     )
     found = {}
     for name in (TRAIN, VALIDATION):

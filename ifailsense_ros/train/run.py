@@ -35,6 +35,7 @@ from ifailsense_ros.train.card import Story, model_card, write_card
 from ifailsense_ros.train.dataset import TrainingSet
 from ifailsense_ros.train.export import export, settings_of
 from ifailsense_ros.train.features import Rows
+from ifailsense_ros.train.frames import FRAMES
 from ifailsense_ros.train.hidden import Collector
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.log import write_text
@@ -95,8 +96,10 @@ class Run:
         self.recipe, self.out, self.ablation = recipe, out, ablation
         self.cache = out.parent / "features"
         is_shuffled = ablation.name == "shuffled_labels"
-        self.train_set = (ShuffledSet if is_shuffled else TrainingSet)(train, "train", recipe.kinds)
-        self.validation_set = TrainingSet(validation, "validation", recipe.kinds)
+        self.train_set = (ShuffledSet if is_shuffled else TrainingSet)(
+            train, "train", recipe.kinds, recipe.spelling
+        )
+        self.validation_set = TrainingSet(validation, "validation", recipe.kinds, recipe.spelling)
         self._asks_about_scenes = recipe.asks_about_scenes and base_run is None
         self._check_training_set(makes_base=base_run is None)
         self._named, self._base_run, self._first_stage = base, base_run, first_stage
@@ -107,6 +110,7 @@ class Run:
             "shown": ablation.name,
             "questions": self.train_set.questions_hash if self._asks_about_scenes else "",
             "prompt": recipe.prompt,
+            "spelling": recipe.spelling,
             "seed": recipe.seed,
             "intermediate_size": recipe.intermediate_size,
         }
@@ -141,6 +145,11 @@ class Run:
         texts = self.train_set.phrasings.texts
         scenes = self.train_set.scene_texts if self._asks_about_scenes else []
         spoken = (f.replace("<image>", "") for f in fixed)
+        stages = (*self.recipe.stage0, self.recipe.stage1, self.recipe.stage2)
+        frames = FRAMES if any(s.framed for s in stages) else ()
+        around = [word for f in frames for word in f.format(instruction="").split()]
+        # The last word of a frame, too, may stand before a question's mark.
+        spoken = [*spoken, *around, *(f"{word}?" for word in around)]
         return [*texts, *(f"{t}?" for t in texts), *scenes, *spoken]
 
     def go(self) -> dict:
@@ -309,7 +318,14 @@ class Run:
         settings, prompt = self.recipe.stage2, self.recipe.prompt
         tuned.eval()
         collector = Collector(
-            tuned, base.processor, layers, prompt, WORDS, self.ablation, self.out / "hidden"
+            tuned,
+            base.processor,
+            layers,
+            prompt,
+            WORDS,
+            self.ablation,
+            self.out / "hidden",
+            self.recipe.spelling,
         )
         chosen = stage2.training_samples(self.train_set, settings)
         train, validation = (

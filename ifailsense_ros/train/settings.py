@@ -9,8 +9,9 @@ from typing import TypeVar
 from ifailsense_ros.core.checkpoint import FSHeadSettings
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.core.montage import MontageGeometry
+from ifailsense_ros.core.prompt import AS_GIVEN
 from ifailsense_ros.data.records import EXPERT, UNFINISHED
-from ifailsense_ros.train.loop import Schedule
+from ifailsense_ros.train.schedule import Schedule
 from ifailsense_ros.train.views import MONTAGE
 
 DEFAULT_SEED = 42
@@ -79,6 +80,7 @@ class Stage0:
         templates: what yes and no answer; one is drawn for each question.
         views: in the packed layout, parts of the montage (`train.views`); each step sees one of
             them, drawn anew. Validation sees the first.
+        framed: share of the questions whose sentence is put in a frame (`train.frames`).
     """
 
     schedule: Schedule
@@ -86,6 +88,7 @@ class Stage0:
     packed: Questions | None = None
     templates: tuple[str, ...] = (QUESTION,)
     views: tuple[str, ...] = (MONTAGE,)
+    framed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Stage1:
         alpha: LoRA's scale is alpha / rank.
         dropout: on the adapter's input.
         train_projector: the paper trains the projector, the authors' release froze it.
+        framed: share of the sentences that are put in a frame (`train.frames`).
     """
 
     phases: tuple[Phase, ...]
@@ -128,6 +132,7 @@ class Stage1:
     dropout: float = 0.05
     train_projector: bool = True
     sampling: Sampling = Sampling()
+    framed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class Stage2:
         sampling: montages whose hidden states are computed once, each with a right and a wrong
             instruction; with 0 pictures, all of the data set.
         batch: samples a step.
+        framed: share of the sentences that are put in a frame (`train.frames`).
     """
 
     schedule: Schedule
@@ -155,6 +161,7 @@ class Stage2:
     num_blocks: int = 3
     vote_weights: tuple[float, ...] | None = None
     weight_vlm: float = 2.0
+    framed: float = 0.0
 
 
 _Part = TypeVar("_Part", Stage0, Phase, Stage2)
@@ -202,6 +209,7 @@ class Recipe:
         geometry: of the montage.
         intermediate_size: of the MLPs of a base made here.
         prompt: template of the question.
+        spelling: how an instruction is read; one of `core.prompt.SPELLINGS`.
         base: folder, or repository of the hub, where no base is made here.
         seed: of a base made here, and already in the seeds of all schedules (`with_seed`).
     """
@@ -213,6 +221,7 @@ class Recipe:
     geometry: Geometry = field(default_factory=Geometry)
     intermediate_size: int = 512
     prompt: str = "<image> evaluate en {instruction}"
+    spelling: str = AS_GIVEN
     base: str | None = None
     seed: int = DEFAULT_SEED
 

@@ -5,7 +5,6 @@ Only for bases made here. A base from a hub has had its pre-training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from ifailsense_ros.model.vlm import encode_prompts
 from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import amp
 from ifailsense_ros.train.dataset import Drawn, TrainingSet
+from ifailsense_ros.train.frames import framed
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.losses import suffix_logits
 from ifailsense_ros.train.packing import pack, packed_logits
@@ -55,13 +55,11 @@ def train_stage0(
     model.model.vision_tower.requires_grad_(False)
     views = [None if v == MONTAGE else tokens_of_view(v, geometry) for v in settings.views]
 
-    def packed(rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def packed(rng: np.random.Generator, shown: np.ndarray | None) -> dict[str, torch.Tensor]:
         drawn = train.draw_questions(rng, settings.sampling, settings.packed)
         rows = [
-            [*_caption(d), *_about_scene(d), *_questions(d, ablation, settings.templates, rng)]
-            for d in drawn
+            [*_caption(d), *_about_scene(d), *_questions(d, ablation, settings, rng)] for d in drawn
         ]
-        shown = views[rng.integers(len(views))]
         pictures = torch.from_numpy(shown_features(features, [d.index for d in drawn], shown))
         with amp():
             batch = pack(processor, rows, shown)
@@ -81,9 +79,7 @@ def train_stage0(
 
     def plain(rng: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = train.draw(rng, settings.sampling)
-        asked = [
-            (d.index, *q) for d in drawn for q in _questions(d, ablation, settings.templates, rng)
-        ]
+        asked = [(d.index, *q) for d in drawn for q in _questions(d, ablation, settings, rng)]
         indices, prompts, answers = zip(*asked, strict=True)
         inputs = encode_prompts(processor, prompts, answers)
         pictures = torch.from_numpy(features[list(indices)].astype(np.float32))
@@ -92,8 +88,13 @@ def train_stage0(
         return {"loss": loss}
 
     def loss_of_batch(number: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((settings.schedule.seed, number))
-        return packed(rng) if settings.packed else plain(rng)
+        seed, together = settings.schedule.seed, settings.schedule.accumulate
+        rng = np.random.default_rng((seed, number))
+        if not settings.packed:
+            return plain(rng)
+        # One view a step: processes that share it would wait for the one with the larger view.
+        step = np.random.default_rng((seed, number // together, together))
+        return packed(rng, views[step.integers(len(views))])
 
     return loop.run(
         [model],
@@ -122,11 +123,15 @@ def _about_scene(drawn: Drawn) -> list[tuple[str, str]]:
 
 
 def _questions(
-    drawn: Drawn, ablation: Ablation, templates: Sequence[str], rng: np.random.Generator
+    drawn: Drawn, ablation: Ablation, settings: Stage0, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
+    templates = settings.templates
     asked = [(text, YES) for text in drawn.right] + [(text, NO) for text in drawn.wrong]
     chosen = rng.integers(len(templates), size=len(asked))
     return [
-        (templates[i].format(instruction=ablation.text(text)), answer)
+        (
+            templates[i].format(instruction=ablation.text(framed(text, settings.framed, rng))),
+            answer,
+        )
         for i, (text, answer) in zip(chosen, asked, strict=True)
     ]

@@ -16,6 +16,7 @@ from ifailsense_ros.model.vlm import encode_prompts, first_tokens
 from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import accelerator, amp
 from ifailsense_ros.train.dataset import Drawn, TrainingSet
+from ifailsense_ros.train.frames import framed
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.losses import decision_loss, suffix_logits
 from ifailsense_ros.train.packing import pack, packed_logits
@@ -70,9 +71,9 @@ def train_stage1(
         2 * experts, 2 * settings.sampling.pictures, accelerator().num_processes
     )
 
-    def asked_about(drawn: Drawn) -> list[tuple[str, str]]:
+    def asked_about(drawn: Drawn, rng: np.random.Generator) -> list[tuple[str, str]]:
         return [
-            (build_prompt(ablation.text(text), prompt), answer)
+            (build_prompt(ablation.text(framed(text, settings.framed, rng)), prompt), answer)
             for texts, answer in ((drawn.right, SUCCESS), (drawn.wrong, FAIL))
             for text in texts
         ]
@@ -81,11 +82,11 @@ def train_stage1(
         """Logits and tokens of a batch's answers."""
         if phase.packed:
             drawn = train.draw_questions(rng, settings.sampling, phase.packed)
-            inputs = pack(processor, [asked_about(d) for d in drawn])
+            inputs = pack(processor, [asked_about(d, rng) for d in drawn])
             pictures = torch.from_numpy(features[[d.index for d in drawn]].astype(np.float32))
             return packed_logits(model, inputs, pictures)[:2]
         drawn = train.draw(rng, settings.sampling)
-        asked = [(d.index, *question) for d in drawn for question in asked_about(d)]
+        asked = [(d.index, *question) for d in drawn for question in asked_about(d, rng)]
         indices, prompts, answers = zip(*asked, strict=True)
         inputs = encode_prompts(processor, prompts, answers)
         pictures = torch.from_numpy(features[list(indices)].astype(np.float32))

@@ -18,6 +18,7 @@ from ifailsense_ros.model.fs_block import FSBlocks
 from ifailsense_ros.train import loop
 from ifailsense_ros.train.compute import accelerator, amp
 from ifailsense_ros.train.dataset import TrainingSet
+from ifailsense_ros.train.frames import framed
 from ifailsense_ros.train.hidden import HiddenStates
 from ifailsense_ros.train.settings import EVEN, RELEASE_RULE, Stage2
 
@@ -64,7 +65,8 @@ def fresh_blocks(settings: Stage2, count: int, width: int) -> FSBlocks:
 
 
 def training_samples(train: TrainingSet, settings: Stage2) -> list[Sample]:
-    """Random montages of the set, each with g* and with a wrong instruction; or all of them."""
+    """Random montages of the set, each with g* and with a wrong instruction; or all of them, as
+    they are said there."""
     if not settings.sampling.pictures:
         return train.pairs()
     rng = np.random.default_rng((settings.schedule.seed, 2))
@@ -72,7 +74,8 @@ def training_samples(train: TrainingSet, settings: Stage2) -> list[Sample]:
     for drawn in train.draw(rng, settings.sampling):
         e = train.experts[drawn.index]
         for texts, success in ((drawn.right, True), (drawn.wrong, False)):
-            samples += [Sample(drawn.index, t, success, e.task, e.category) for t in texts]
+            said = [framed(t, settings.framed, rng) for t in texts]
+            samples += [Sample(drawn.index, t, success, e.task, e.category) for t in said]
     return samples
 
 

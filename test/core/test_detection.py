@@ -34,6 +34,12 @@ def test_the_question_or_why_there_is_none():
     reserved = prompt_or_unknown("lift <image>", config)
     assert reserved.reason is Reason.DETECTOR_ERROR
     assert "contains <image>" in reserved.detail
+    assert prompt_or_unknown("Lift it!", config) == "<image> did it Lift it!?"
+    plain = bare_config(
+        "reads", MontageSettings(1, 1, 4, 4), prompt="<image> {instruction}", spelling="plain"
+    )
+    assert prompt_or_unknown("Lift it!", plain) == "<image> lift it"
+    assert prompt_or_unknown("?!", plain).reason is Reason.NO_INSTRUCTION
 
 
 def test_the_page_s_example_is_a_detector():

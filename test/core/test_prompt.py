@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ifailsense_ros.core.errors import ConfigError
-from ifailsense_ros.core.prompt import build_prompt, normalise_instruction
+from ifailsense_ros.core.prompt import (
+    AS_GIVEN,
+    PLAIN,
+    SPELLINGS,
+    build_prompt,
+    normalise_instruction,
+    spelled,
+)
 
 RELEASE = "<image> evaluate en {instruction}"
 
@@ -63,3 +70,35 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise_instruction(once) == once
     assert "\n" not in once
     assert once.split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("Lift the red block.", "lift the red block"),
+        ("  Could you, please, LIFT\n the 'red' block?! ", "could you please lift the red block"),
+        ("don't drop the 3.5 mm top-left screw \u2026", "don't drop the 3.5 mm top-left screw"),
+        ("lift the red block", "lift the red block"),
+    ],
+)
+def test_plain_spelling_has_small_letters_and_no_marks(said: str, read: str) -> None:
+    assert spelled(said, PLAIN) == read
+    assert build_prompt(said, RELEASE, spelling=PLAIN) == f"<image> evaluate en {read}"
+    assert build_prompt(said, RELEASE).endswith(normalise_instruction(said))
+
+
+@given(st.text(max_size=40), st.sampled_from(SPELLINGS))
+def test_spelling_twice_changes_nothing(text: str, spelling: str) -> None:
+    once = spelled(text, spelling)
+    assert spelled(once, spelling) == once == normalise_instruction(once)
+
+
+def test_an_instruction_of_marks_alone_is_empty_in_plain_spelling() -> None:
+    assert build_prompt("?!", RELEASE, spelling=AS_GIVEN).endswith("?!")
+    with pytest.raises(ConfigError, match="empty"):
+        build_prompt("?!", RELEASE, spelling=PLAIN)
+
+
+def test_unknown_spelling() -> None:
+    with pytest.raises(ConfigError, match="as_given or plain"):
+        spelled("lift", "capitals")

@@ -52,14 +52,16 @@ def _write(folder: Path, data) -> Path:
     return path
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 @pytest.mark.parametrize("guard", [True, False])
 def test_round_trip(tmp_path, version, guard):
     config = _full() if version == 1 else _calibrated()
     if version > 1 and not guard:
         config = replace(config, calibration=replace(config.calibration, guard=None))
-    if version == 3:
-        config = replace(config, schema_version=3, masks_padding=False)
+    if version >= 3:
+        config = replace(config, schema_version=version, masks_padding=False)
+    if version >= 4:
+        config = replace(config, spelling="plain")
     path = _write(tmp_path, config.to_json())
     assert CheckpointConfig.from_json(path) == config
     assert CheckpointConfig.from_json(tmp_path) == config
@@ -78,9 +80,10 @@ def _edit(data: dict, field: str, value) -> None:
 _DELETE = object()
 
 MISTAKES = [
-    ("schema_version", 4, "schema_version is 4, this release reads 1 to 3"),
+    ("schema_version", 5, "schema_version is 5, this release reads 1 to 4"),
     ("calibration", None, "unknown field calibration"),
     ("masks_padding", True, "unknown field masks_padding"),
+    ("spelling", "plain", "unknown field spelling"),
     ("schema_version", _DELETE, "schema_version is None"),
     ("schema_version", True, "schema_version is True"),
     ("name", _DELETE, "missing field name"),
@@ -250,6 +253,21 @@ def test_a_field_of_a_newer_version_is_not_written_into_an_older_one(tmp_path, v
         del data["calibration"]
     with pytest.raises(CheckpointError, match="unknown field masks_padding"):
         CheckpointConfig.from_json(_write(tmp_path, data))
+
+
+def test_the_hash_of_version_3_is_what_it_was_before_there_was_a_version_4():
+    config = replace(_calibrated(), schema_version=3)
+    content = json.loads(config.to_json())
+    assert "spelling" not in content
+    del content["metrics"]
+    text = json.dumps(content, sort_keys=True)
+    assert config.short_hash == hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def test_an_unknown_spelling_has_its_line(tmp_path):
+    config = replace(_calibrated(), schema_version=4, spelling="capitals")
+    with pytest.raises(CheckpointError, match="field spelling must be as_given or plain"):
+        CheckpointConfig.from_json(_write(tmp_path, config.to_json()))
 
 
 @pytest.fixture

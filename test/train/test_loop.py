@@ -12,7 +12,9 @@ from torch import nn
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.train import compute
 from ifailsense_ros.train.log import read_log
-from ifailsense_ros.train.loop import Interrupted, Schedule, run
+from ifailsense_ros.train.loop import Interrupted, run
+from ifailsense_ros.train.optimizers import Optimizers
+from ifailsense_ros.train.schedule import Schedule
 
 
 def parts():
@@ -54,6 +56,44 @@ def test_ctrl_c_then_the_same_command_ends_with_equal_weights(tmp_path):
         go(stopped, tmp_path / "cut", SCHEDULE, interrupt)
     go(resumed, tmp_path / "cut", SCHEDULE)
     assert equal(whole, resumed)
+
+
+def test_muon_resumes_as_well_and_takes_the_matrices_of_layers_alone(tmp_path):
+    schedule = replace(SCHEDULE, muon=2.0)
+    whole, stopped, resumed = parts(), parts(), parts()
+    go(whole, tmp_path / "whole", schedule)
+    with pytest.raises(Interrupted):
+        go(stopped, tmp_path / "cut", schedule, (33, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    go(resumed, tmp_path / "cut", schedule)
+    assert equal(whole, resumed)
+    plain = parts()
+    go(plain, tmp_path / "plain", SCHEDULE)
+    assert not equal(whole, plain)
+
+
+def test_muon_s_first_step_has_directions_of_equal_length_and_leaves_embeddings_to_adamw():
+    torch.manual_seed(0)
+    embedding, head = nn.Embedding(8, 4), nn.Linear(4, 8, bias=False)
+    head.weight = embedding.weight  # tied, as a language model's
+    layer = nn.Linear(4, 6)
+    before = layer.weight.detach().clone(), embedding.weight.detach().clone()
+    module = nn.Sequential(embedding, layer)
+    optimizers = Optimizers([nn.ModuleList([module, head])], replace(SCHEDULE, muon=2.0))
+    optimizers.set_rate(0.01)
+    module(torch.arange(8)).pow(3).sum().backward()
+    optimizers.step()
+    moved = layer.weight.detach() - before[0] * (1 - 0.02 * SCHEDULE.weight_decay)
+    lengths = torch.linalg.svdvals(moved)
+    assert lengths.max() < 1.8 * lengths.min()  # Newton-Schulz brings them near one another
+    steps = (embedding.weight.detach() - before[1] * (1 - 0.01 * SCHEDULE.weight_decay)).abs()
+    assert torch.allclose(steps, torch.full_like(steps, 0.01), rtol=0.02)  # AdamW's first step
+
+
+def test_a_torch_without_muon_is_told_so(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ConfigError, match=r"torch .* has none: it needs torch 2\.9"):
+        Optimizers([nn.Linear(2, 2)], replace(SCHEDULE, muon=1.0))
+    Optimizers([nn.Linear(2, 2)], SCHEDULE)
 
 
 def test_a_killed_run_resumes_from_its_last_save_with_equal_weights(tmp_path):

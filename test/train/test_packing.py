@@ -13,9 +13,11 @@ from ifailsense_ros.model.attention import use_fused_attention
 from ifailsense_ros.model.tiny import build_tiny
 from ifailsense_ros.model.vlm import IGNORED_LABEL
 from ifailsense_ros.train.dataset import Drawn
+from ifailsense_ros.train.frames import FRAMES
 from ifailsense_ros.train.judge import AnswerProbe
 from ifailsense_ros.train.packing import pack, packed_answers, packed_logits
-from ifailsense_ros.train.settings import WORDINGS
+from ifailsense_ros.train.schedule import Schedule
+from ifailsense_ros.train.settings import QUESTION, WORDINGS, Stage0
 from ifailsense_ros.train.stage0 import _questions
 
 ROWS = [
@@ -123,13 +125,28 @@ def test_the_probe_gives_each_sample_its_own_margin(tiny, features):
 
 def test_questions_are_worded_by_the_templates_and_answered_by_the_episode():
     drawn = Drawn(0, right=("lift it", "raise it"), wrong=("push it",))
-    asked = _questions(drawn, Ablation(), WORDINGS, np.random.default_rng(0))
+    settings = Stage0(Schedule(1, 1e-3), templates=WORDINGS)
+    asked = _questions(drawn, Ablation(), settings, np.random.default_rng(0))
     assert [answer for _, answer in asked] == ["yes", "yes", "no"]
     for (prompt, _), text in zip(asked, ("lift it", "raise it", "push it"), strict=True):
         assert prompt in {w.format(instruction=text) for w in WORDINGS}
     many = Drawn(0, right=("lift it",) * 100, wrong=())
-    seen = {p for p, _ in _questions(many, Ablation(), WORDINGS, np.random.default_rng(0))}
+    seen = {p for p, _ in _questions(many, Ablation(), settings, np.random.default_rng(0))}
     assert len(seen) == len(WORDINGS)
     assert not any(
         word in prompt for prompt in WORDINGS for word in ("evaluate", "success", "fail")
     )
+
+
+def test_a_share_of_the_questions_is_put_in_a_frame_and_the_word_in_blind_ones_is_not_heard():
+    settings = Stage0(Schedule(1, 1e-3), framed=0.3)
+    many = Drawn(0, right=("lift it",) * 400, wrong=())
+    asked = [p for p, _ in _questions(many, Ablation(), settings, np.random.default_rng(0))]
+    bare = QUESTION.format(instruction="lift it")
+    assert 90 <= sum(p != bare for p in asked) <= 150
+    assert {p for p in asked if p != bare} == {
+        QUESTION.format(instruction=f.format(instruction="lift it")) for f in FRAMES
+    }
+    blind = Ablation("instruction_blind")
+    told = _questions(many, blind, settings, np.random.default_rng(0))
+    assert len({p for p, _ in told}) == 1
