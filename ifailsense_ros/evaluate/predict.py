@@ -35,6 +35,7 @@ from ifailsense_ros.evaluate.predictions import (
     Prediction,
     predict_shard,
     read_predictions,
+    said_as,
     shown_to,
     write_predictions,
 )
@@ -58,7 +59,7 @@ def meta_of(
         detector: that judges.
         asked: the pairs.
         ablation: what the detector is not shown.
-        phrasings: `OWN`, or `SHARED` and where they are from.
+        phrasings: `OWN`, or `SHARED` and where they are from; and how they are said, if otherwise.
         command: how it was called.
     """
     config = detector.config
@@ -93,6 +94,7 @@ def predict_to(
     ablation: Ablation | None = None,
     phrasings: Phrasings | None = None,
     shared_from: str = "",
+    say: str | None = None,
     command: Sequence[str] = (),
     opened: Path | None = None,
     progress: bool = True,
@@ -105,6 +107,7 @@ def predict_to(
         asked: the pairs.
         ablation: None: what the checkpoint was trained for.
         phrasings: other words to ask in, from `shared_from`.
+        say: frame that each sentence is put in (`predictions.said_as`).
         command: for the record.
         opened: list in which the opening of a test split is noted; None: nowhere.
         progress: whether to draw a bar.
@@ -115,6 +118,8 @@ def predict_to(
     path = Path(path)
     shown = shown_to(detector, ablation)
     words = OWN if phrasings is None else f"{SHARED} from {shared_from}"
+    if say is not None:
+        words = f"{words}, said as {say!r}"
     meta = meta_of(detector, asked, shown, words, command)
     parts = path.with_name(f"{path.name}.parts")
     # Going on with a run that was stopped opens nothing anew.
@@ -128,7 +133,7 @@ def predict_to(
         for number, shard in enumerate(asked.shards()):
             part = parts / f"{number:05d}.parquet"
             if not _is_of(part, meta):
-                rows = predict_shard(detector, shard, shown, phrasings, bar)
+                rows = predict_shard(detector, shard, shown, phrasings, say, bar)
                 write_predictions(part, rows, meta)
             else:
                 bar.update(len(read_predictions(part)[0]))
@@ -186,6 +191,11 @@ def main(argv: list[str] | None = None) -> int:
         "--ablation", choices=ABLATIONS, help="default: what a control was trained with, or none"
     )
     parser.add_argument("--phrasings-of", type=Path, help="data whose train split lends its words")
+    parser.add_argument(
+        "--say",
+        metavar="FRAME",
+        help="how each sentence is said, e.g. 'Could you {instruction}?' or '{Instruction}.'",
+    )
     parser.add_argument("--every-pair", action="store_true", help="also pairs that do not count")
     parser.add_argument(
         "--opened-log", type=Path, help=f"list of openings of test splits; default {OPENED}"
@@ -201,6 +211,8 @@ def main(argv: list[str] | None = None) -> int:
     from ifailsense_ros.evaluate.baselines.load import open_detector
 
     try:
+        if args.say is not None:
+            said_as("", args.say)  # a mistake is said now
         asked = AskedSet(args.data, args.split, every_pair=args.every_pair)
         shared = None if args.phrasings_of is None else phrasings_of(args.phrasings_of)
         detector = open_detector(
@@ -213,6 +225,7 @@ def main(argv: list[str] | None = None) -> int:
             ablation=None if args.ablation is None else Ablation(args.ablation),
             phrasings=shared,
             shared_from="" if args.phrasings_of is None else args.phrasings_of.name,
+            say=args.say,
             command=["ifailsense", "predict", *arguments],
             opened=args.opened_log or default_log(args.out),
         )

@@ -112,6 +112,7 @@ def predict(
     *,
     ablation: Ablation | None = None,
     phrasings: Phrasings | None = None,
+    say: str | None = None,
     every_pair: bool = False,
     progress: bool = True,
 ) -> Iterator[Prediction]:
@@ -123,12 +124,13 @@ def predict(
         split: which.
         ablation: what the detector is not shown; None: what its checkpoint was trained for.
         phrasings: ask in these words instead of the data's own; both members of a pair draw alike.
+        say: put each sentence in this frame (`said_as`).
         every_pair: also the pairs that do not count; `Prediction.counted` tells them apart.
         progress: whether to draw a bar.
 
     Raises:
         DataError: the split is not there, or cannot be read.
-        ConfigError: the episodes do not fit the checkpoint.
+        ConfigError: the episodes do not fit the checkpoint, or the frame has no place for them.
     """
     folder = data.folder if isinstance(data, DataSet) else data
     asked = AskedSet(folder, split, every_pair=every_pair)
@@ -136,7 +138,7 @@ def predict(
     total = asked.pair_count()
     with tqdm(total=total, desc=f"judge {asked.name} {split}", disable=not progress) as bar:
         for shard in asked.shards():
-            yield from predict_shard(detector, shard, shown, phrasings, bar)
+            yield from predict_shard(detector, shard, shown, phrasings, say, bar)
 
 
 def predict_shard(
@@ -144,13 +146,14 @@ def predict_shard(
     shard: Shard,
     ablation: Ablation,
     phrasings: Phrasings | None = None,
+    say: str | None = None,
     bar: tqdm | None = None,
 ) -> Iterator[Prediction]:
     """Judge the pairs of one shard, some at a time. Raises as `predict`."""
     questions = (
         question
         for found in shard.read()
-        for question in questions_of(detector, found, ablation, phrasings)
+        for question in questions_of(detector, found, ablation, phrasings, say)
     )
     # A detector of one's own need not know how to judge several at once.
     one_by_one = partial(map, detector.judge)
@@ -182,7 +185,11 @@ def shown_to(detector: Detector, ablation: Ablation | None) -> Ablation:
 
 
 def questions_of(
-    detector: Detector, found: Asked, ablation: Ablation, phrasings: Phrasings | None = None
+    detector: Detector,
+    found: Asked,
+    ablation: Ablation,
+    phrasings: Phrasings | None = None,
+    say: str | None = None,
 ) -> Iterator[tuple[ManifestRow, Episode]]:
     """The pairs of one episode in the words they are asked in, as the detector shall see them.
 
@@ -195,8 +202,29 @@ def questions_of(
     whole = episode_of(row, montage.num_pov)
     for pair in pairs:
         asked = pair if phrasings is None else _reworded(pair, phrasings)
+        if say is not None:
+            asked = replace(asked, instruction=said_as(asked.instruction, say))
         episode = ablation.apply(replace(whole, instruction=asked.instruction))
         yield asked, _fit(detector, pair.key, episode)
+
+
+def said_as(instruction: str, frame: str) -> str:
+    """The instruction as somebody else would say it: "Could you {instruction}?", "{Instruction}."
+
+    Args:
+        instruction: g.
+        frame: text with `{instruction}`, or `{Instruction}` for a capital at its beginning, once.
+
+    Raises:
+        ConfigError: neither, or more than one.
+    """
+    if frame.count("{instruction}") + frame.count("{Instruction}") != 1:
+        raise ConfigError(
+            f"--say {frame!r}: name the place of the sentence once, e.g. "
+            "'Could you {instruction}?'"
+        )
+    capital = instruction[:1].upper() + instruction[1:]
+    return frame.replace("{instruction}", instruction).replace("{Instruction}", capital)
 
 
 def _fit(detector: Detector, key: str, episode: Episode) -> Episode:

@@ -80,6 +80,19 @@ def test_other_words_are_those_of_training_and_a_pair_draws_alike(smf_set, rule_
         judged(rule_detector(), smf_set, "test", phrasings=type(words)({"open_drawer": ["open"]}))
 
 
+def test_sentences_are_said_in_a_frame(smf_set, rule_detector):
+    plain = judged(rule_detector(), smf_set, "test")
+    found = judged(rule_detector(), smf_set, "test", say="Robot: {Instruction}!")
+    assert [p.instruction for p in found] == [
+        f"Robot: {p.instruction[0].upper()}{p.instruction[1:]}!" for p in plain
+    ]
+    asked = judged(rule_detector(), smf_set, "test", say="could you {instruction}?")
+    assert asked[0].instruction == f"could you {plain[0].instruction}?"
+    for frame in ("please", "{instruction} {Instruction}"):
+        with pytest.raises(ConfigError, match=r"--say .*name the place of the sentence once"):
+            judged(rule_detector(), smf_set, "test", say=frame)
+
+
 def test_the_checkpoint_says_how_many_keyframes_and_pov(smf_set, rule_detector, rule_config):
     two = rule_detector(rule_config(num_keyframes=2, num_pov=1))
     judged(two, smf_set, "dev")
