@@ -62,7 +62,7 @@ if "$python" -c "import metaworld" 2>/dev/null; then
   ifailsense data build --out "$data/unseen" --licence MIT --from "store:$stores/unseen"
   sets+=("$data/unseen")
 else
-  left_out="The unseen world was left out: pip install 'ifailsense_ros[unseen]' and run this again."
+  left_out="The unseen world was left out: pip install '.[unseen]' and run this again."
 fi
 
 for set in "${sets[@]}"; do

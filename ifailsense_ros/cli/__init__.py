@@ -121,13 +121,13 @@ _GROUPS = {"sim": "the simulated Franka", "data": "data sets of labelled episode
 """First words of commands of two words."""
 
 _MISSING = {
-    "mujoco": "the simulator needs MuJoCo: pip install 'ifailsense_ros[sim]'",
-    "pyarrow": "episode stores need pyarrow: pip install 'ifailsense_ros[train]'",
-    "scipy": "evaluation needs SciPy: pip install 'ifailsense_ros[train]'",
-    "accelerate": "training needs accelerate: pip install 'ifailsense_ros[train]'",
-    "jinja2": "the report needs Jinja2: pip install 'ifailsense_ros[train]'",
-    "matplotlib": "pictures need matplotlib: pip install 'ifailsense_ros[train]'",
-    "tqdm": "this needs tqdm: pip install 'ifailsense_ros[train]'",
+    "mujoco": "the simulator needs MuJoCo: pip install '.[sim]' in the checkout",
+    "pyarrow": "episode stores need pyarrow: pip install '.[train]' in the checkout",
+    "scipy": "evaluation needs SciPy: pip install '.[train]' in the checkout",
+    "accelerate": "training needs accelerate: pip install '.[train]' in the checkout",
+    "jinja2": "the report needs Jinja2: pip install '.[train]' in the checkout",
+    "matplotlib": "pictures need matplotlib: pip install '.[train]' in the checkout",
+    "tqdm": "this needs tqdm: pip install '.[train]' in the checkout",
     "torch": "the detector needs PyTorch: pip install torch (see README.md)",
     "transformers": "the detector needs transformers: pip install ifailsense_ros",
 }

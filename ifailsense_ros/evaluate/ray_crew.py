@@ -53,7 +53,7 @@ class RayActors:
     def __init__(
         self, work: Work, address: str, size: int | None, threads: int, gpus: float
     ) -> None:
-        self._ray: Any = need("ray", "--ray", "'ifailsense_ros[ray]'")
+        self._ray: Any = need("ray", "--ray", "'.[ray]' in the checkout")
         self._began = not self._ray.is_initialized()
         if self._began:
             _join(self._ray, address)

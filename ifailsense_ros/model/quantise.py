@@ -32,7 +32,7 @@ def quantise(model: nn.Module, quantisation: str) -> None:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
     except ImportError:
         raise ConfigError(
-            "quantisation int8 needs the package torchao: pip install 'ifailsense_ros[quantise]'"
+            "quantisation int8 needs the package torchao: pip install '.[quantise]' in the checkout"
         ) from None
     decoder = base_of(model).model.language_model
     quantize_(decoder, Int8WeightOnlyConfig(set_inductor_config=False))

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0
     if importlib.util.find_spec("mujoco") is None:
-        text = "the simulator needs MuJoCo: pip install 'ifailsense_ros[sim]'"
+        text = "the simulator needs MuJoCo: pip install '.[sim]' in the checkout"
         print(f"ifailsense_sim_robot: error: {text}", file=sys.stderr)
         return 2
     from ifailsense_ros.ros.sim_robot_node import SimRobot

@@ -54,7 +54,7 @@ def set_up(
     if log_with is not None and not is_tensorboard_available():
         raise ConfigError(
             "--log-with tensorboard: its package is missing; "
-            "pip install 'ifailsense_ros[tensorboard]'"
+            "pip install '.[tensorboard]' in the checkout"
         )
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16())
     _accelerator = Accelerator(

@@ -260,7 +260,7 @@ def test_a_missing_extra_is_named(
     monkeypatch.setattr(cli, "import_module", missing)
     assert cli.main(["sim", "record-bag"]) == 2
     assert capsys.readouterr().err == (
-        "ifailsense: the simulator needs MuJoCo: pip install 'ifailsense_ros[sim]'\n"
+        "ifailsense: the simulator needs MuJoCo: pip install '.[sim]' in the checkout\n"
     )
 
 

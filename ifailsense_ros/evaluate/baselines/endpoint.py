@@ -54,7 +54,7 @@ def open_endpoint(name: BaselineName) -> EndpointDetector:
         import openai
     except ImportError:
         raise ConfigError(
-            f"baseline:{name.kind} needs the openai client: pip install 'ifailsense_ros[openai]'"
+            f"baseline:{name.kind} needs the openai client: pip install '.[openai]' in the checkout"
         ) from None
     url, key = os.environ.get(BASE_URL, "").strip(), os.environ.get(KEY, "").strip()
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):

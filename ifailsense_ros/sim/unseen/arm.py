@@ -39,7 +39,9 @@ def require_metaworld() -> None:
         ConfigError: if it is not.
     """
     if importlib.util.find_spec("metaworld") is None:
-        raise ConfigError("the unseen world needs Meta-World: pip install 'ifailsense_ros[unseen]'")
+        raise ConfigError(
+            "the unseen world needs Meta-World: pip install '.[unseen]' in the checkout"
+        )
 
 
 def _load(xml: str) -> mujoco.MjModel:
