@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from ifailsense_ros.core.errors import DataError
 from ifailsense_ros.data.episode_store import EpisodeRow
 from ifailsense_ros.data.failure_classes import CONTROL_FAILURES
+from ifailsense_ros.sim import instructions as desk
+from ifailsense_ros.sim import tasks as desk_tasks
 from ifailsense_ros.sim.oracle import Outcome
 from ifailsense_ros.sim.unseen.instructions import (
     PHRASINGS,
@@ -136,6 +138,14 @@ def test_no_sentence_of_a_scene_asks_for_both_tasks() -> None:
     for a, b in PAIRS.values():
         said = [{instruction_for(t, k) for k in range(11)} for t in (a, b)]
         assert not said[0] & said[1]
+
+
+def test_the_desk_is_not_trained_in_a_test_sentence_of_this_world() -> None:
+    asked = {instruction_for(t, k) for t in TASKS.values() for k in TEST_PHRASINGS}
+    trained = {
+        desk.instruction_for(t, k) for t in desk_tasks.TASKS.values() for k in desk.TRAIN_PHRASINGS
+    }
+    assert not asked & trained
 
 
 def test_the_desk_knows_some_words_but_not_all() -> None:
