@@ -1,6 +1,6 @@
 # make demo   watch the monitor judge twelve recorded episodes over real ROS 2
 # make test   run the tests
-# make data   record the standard simulated data sets into data/ (hours; stop and go on at will)
+# make data   record the standard simulated data sets into data/ (half an hour; stop and go on at will)
 # make sim-tiny  data, then the training of sim-tiny, into runs/sim-tiny (hours; docs/training.md)
 # make experiments   train and judge everything in docs/results.md, and write it (many hours; likewise)
 # make closed-loop   does a robot that listens to the monitor get more done? (an hour or two; likewise)
@@ -10,6 +10,7 @@
 #   VENV=folder         where
 #   DEMO_ARGS="..."     passed to the demo, e.g. DEMO_ARGS=--shuffle-weights
 #   EXPERIMENTS_ARGS="..."  passed to the experiments, e.g. EXPERIMENTS_ARGS="--only 'sim-tiny/*'"
+#   TRAINERS=1      processes that train sim-tiny; a run goes on with as many as it was begun with
 #   CLOSED_LOOP_ARGS="..."  passed to the closed loop, e.g. CLOSED_LOOP_ARGS="--split dev --tasks 20"
 #   PYTEST_ARGS="..."   passed to pytest, e.g. PYTEST_ARGS="test/core -k tracker"
 
@@ -18,6 +19,7 @@ VENV ?= .venv
 DEMO_ARGS ?=
 EXPERIMENTS_ARGS ?=
 CLOSED_LOOP_ARGS ?=
+TRAINERS ?= 2
 PYTEST_ARGS ?=
 
 RUN := $(VENV)/bin/python
@@ -50,8 +52,11 @@ data: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock
 	@PYTHON=$(RUN) scripts/make_data.sh data
 
+sim-tiny: export ACCELERATE_USE_CPU = true
+sim-tiny: export OMP_NUM_THREADS = 1
 sim-tiny: data
-	@$(RUN) -m ifailsense_ros.cli train --recipe sim-tiny --data data/training --out runs/sim-tiny
+	@$(RUN) -m torch.distributed.run --standalone --nproc-per-node $(TRAINERS) \
+		-m ifailsense_ros.train.run --recipe sim-tiny --data data/training --out runs/sim-tiny
 
 experiments: env
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -q -r requirements-sim.lock

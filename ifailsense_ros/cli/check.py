@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: the first thing that is not.
     """
     from ifailsense_ros.core.checkpoint import CheckpointConfig
+    from ifailsense_ros.core.prompt import PLAIN
     from ifailsense_ros.model.hub import find_checkpoint
 
     folder = find_checkpoint(args.checkpoint)
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         for layer, weight in zip(config.hooked_layers, weights.fs, strict=True)
     )
     print(f"  FS blocks  {blocks or 'none'}; VLM weight {weights.vlm:g}")
-    print(f"  prompt     {config.prompt}")
+    read = "in small letters, without marks" if config.spelling == PLAIN else "as it is given"
+    print(f"  prompt     {config.prompt}; the instruction is read {read}")
     print(f"  calibrated {_calibration_text(config)}")
     for name, value in config.metrics.items():
         print(f"  {name}  {value}")
