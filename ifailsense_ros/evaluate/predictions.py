@@ -333,15 +333,15 @@ def write_predictions(path: str | Path, rows: Iterable[Prediction], meta: Mappin
     return count
 
 
-def read_predictions(path: str | Path) -> tuple[list[Prediction], dict[str, Any]]:
-    """Predictions and how they were made.
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """How predictions were made, without reading them.
 
     Raises:
         DataError: no such file, no predictions, or of another format.
     """
     try:
-        table = pq.read_table(path)
-        meta = json.loads((table.schema.metadata or {})[_META_KEY])
+        schema = pq.read_schema(path)
+        meta = json.loads((schema.metadata or {})[_META_KEY])
     except KeyError:
         raise DataError(
             f"{path}: holds no predictions; make them with `ifailsense predict`"
@@ -350,8 +350,24 @@ def read_predictions(path: str | Path) -> tuple[list[Prediction], dict[str, Any]
         raise DataError(
             f"{path}: cannot be read ({text_of(error)}); make it with `ifailsense predict`"
         ) from None
-    if meta.get("format") != FORMAT or table.schema.names != _SCHEMA.names:
+    if meta.get("format") != FORMAT or schema.names != _SCHEMA.names:
         raise DataError(f"{path}: of another release; make it again with `ifailsense predict`")
+    return meta
+
+
+def read_predictions(path: str | Path) -> tuple[list[Prediction], dict[str, Any]]:
+    """Predictions and how they were made.
+
+    Raises:
+        DataError: no such file, no predictions, or of another format.
+    """
+    meta = read_meta(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({text_of(error)}); make it with `ifailsense predict`"
+        ) from None
     found = []
     for record in table.to_pylist():
         for name in _TUPLES:

@@ -15,7 +15,7 @@ from ifailsense_ros.experiments import figures, sections, trust
 from ifailsense_ros.experiments.cells import TrainingCell
 from ifailsense_ros.experiments.opening import Chosen
 from ifailsense_ros.experiments.results import Results, line, ratio, table
-from ifailsense_ros.experiments.state import DONE, Workplace
+from ifailsense_ros.experiments.state import Workplace
 
 PAGE = "results.md"
 PICTURES = "img"
@@ -179,16 +179,14 @@ def _cells(results: Results) -> list[str]:
     for cell in results.place.cells.values():
         if not isinstance(cell, TrainingCell):
             continue
-        state = results.place.state(cell)
+        # Where it was trained is no business of the page: it is the same on every machine.
         of = [f.meta for f in results.used.values() if f.name.startswith(_stem(cell))]
-        checkpoint = of[0]["checkpoint"].partition("+")[0] if of else ""
-        took = f"{state.seconds / 3600:.1f} h" if state.seconds else ""
-        name = state.name if state.name != DONE else (f"done{', ' + took if took else ''}")
-        rows.append(line([f"`{cell.name}`", cell.recipe, f"`{checkpoint}`" if of else "", name]))
+        checkpoint = f"`{of[0]['checkpoint'].partition('+')[0]}`" if of else "not judged yet"
+        rows.append(line([f"`{cell.name}`", cell.recipe, checkpoint]))
     return [
         "## Checkpoints",
         "",
-        *table(["cell", "recipe", "checkpoint", "state"], rows),
+        *table(["cell", "recipe", "checkpoint"], rows),
         "`ifailsense experiments --list` says what every cell costs; `--only NAME` runs one. "
         "`results/chosen.csv` says when a checkpoint was chosen, `results/opened.csv` when a test "
         "split was opened with it.",

@@ -11,6 +11,8 @@ others. `--only` takes what a chosen cell needs along.
 
 A test split is opened only for checkpoints whose id is in `docs/results/chosen.csv` and committed
 (DESIGN 9.7); the runner writes the ids there as trainings end, and says which cells wait for it.
+Predictions on test are kept in `docs/results/predictions`: commit them, and the cells are done on
+every other machine as well.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from ifailsense_ros.core.checkpoint import CheckpointConfig
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
 from ifailsense_ros.evaluate.predict import OPENED, TEST
 from ifailsense_ros.experiments.cells import Cell, PredictionCell, TrainingCell, all_cells, needs
+from ifailsense_ros.experiments.kept import KEPT
 from ifailsense_ros.experiments.opening import CHOSEN, Chosen
 from ifailsense_ros.experiments.state import (
     CLOSED,
@@ -74,14 +77,14 @@ class Runner:
         """
         cells = self._place.cells
         if pattern is None:
-            # A data set that only one cell wants is made when that cell is to be run.
-            wanted = {n for n, c in cells.items() if isinstance(c, (TrainingCell, PredictionCell))}
+            # Trainings and data sets are there for predictions.
+            wanted = {n for n, c in cells.items() if isinstance(c, PredictionCell)}
         else:
             wanted = {n for p in pattern.split(",") for n in fnmatch.filter(cells, p.strip())}
         if not wanted:
             raise ConfigError(f"--only {pattern}: no such cell; see --list")
         for name in reversed(list(cells)):  # every cell comes behind those that it needs
-            if name in wanted:
+            if name in wanted and not self._place.is_kept(cells[name]):
                 wanted.update(needs(cells[name]))
         return [cell for name, cell in cells.items() if name in wanted]
 
@@ -103,12 +106,18 @@ class Runner:
         config = CheckpointConfig.from_json(self._place.checkpoint(cell))
         self._chosen.add(config.model_id, cell.name, config.training_data_hash)
 
+    def _keep(self, cell: Cell) -> None:
+        """Put what results are made from into the repository; trials are none."""
+        if self._place.split == TEST and isinstance(cell, PredictionCell):
+            self._place.keep(cell)
+
     def go(self, cells: Sequence[Cell]) -> int:
         """Do what is to be done; returns 0, 1 where a cell failed, 130 after Ctrl-C."""
         for number, cell in enumerate(cells, 1):
             state = self.state(cell)
             if state.name == DONE and isinstance(cell, TrainingCell):
                 self._choose(cell)  # also those taken from elsewhere
+            self._keep(cell)
             if state.name not in (NOT_RUN, STARTED, FAILED):
                 continue
             left = self.minutes_left(cells[number - 1 :])
@@ -137,6 +146,7 @@ class Runner:
         write_json(path, record)
         if status == 0 and isinstance(cell, TrainingCell):
             self._choose(cell)
+        self._keep(cell)
         return status
 
     def _sum_up(self, cells: Iterable[Cell]) -> int:
@@ -175,6 +185,8 @@ class Runner:
         for cell in cells:
             state = self.state(cell)
             took = _hours(state.seconds / 60) if state.seconds else f"~{_hours(cell.minutes)}"
+            if state.name == DONE and not state.seconds:
+                took = ""  # it was done elsewhere
             lines.append(f"{state.name:8} {took:>11}  {cell.name:36} {state.why}".rstrip())
         left = _hours(self.minutes_left(cells))
         return [*lines, f"about {left} for all that is not done"]
@@ -257,7 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results = args.docs / OPENED.parent.name
     chosen = Chosen(results / CHOSEN, uncommitted=args.uncommitted)
-    place = Workplace.of(args.data, args.out, all_cells(RECIPES, args.split), RECIPES, args.split)
+    cells = all_cells(RECIPES, args.split)
+    place = Workplace.of(args.data, args.out, cells, RECIPES, args.split, results / KEPT)
     worker = subprocess_worker(args.data, args.out, args.split, results / OPENED.name, args.workers)
     runner = Runner(place, chosen, worker)
     try:

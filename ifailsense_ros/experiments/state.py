@@ -18,6 +18,7 @@ from typing import Any
 from ifailsense_ros.core.checkpoint import CheckpointConfig, resolve_checkpoint
 from ifailsense_ros.core.errors import ConfigError, DataError, IFailSenseError
 from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet
+from ifailsense_ros.evaluate.predictions import read_meta
 from ifailsense_ros.experiments.cells import (
     Cell,
     DataCell,
@@ -26,6 +27,7 @@ from ifailsense_ros.experiments.cells import (
     needs,
     varied,
 )
+from ifailsense_ros.experiments.kept import Kept
 from ifailsense_ros.train.settings import Recipe
 
 TRAINING_VERSION, PREDICTION_VERSION = 1, 1
@@ -73,6 +75,7 @@ class Workplace:
         cells: all of them, by name.
         recipes: by name.
         split: that figures are about.
+        kept: predictions that lie in the repository; None: none do.
     """
 
     data: Path
@@ -80,6 +83,7 @@ class Workplace:
     cells: Mapping[str, Cell]
     recipes: Mapping[str, Recipe]
     split: str = "test"
+    kept: Kept | None = None
     _hashes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -90,9 +94,12 @@ class Workplace:
         cells: Sequence[Cell],
         recipes: Mapping[str, Recipe],
         split: str = "test",
+        kept: Path | None = None,
     ) -> Workplace:
-        """From a list of cells."""
-        return cls(data, out, {c.name: c for c in cells}, recipes, split)
+        """From a list of cells, and the folder of kept predictions."""
+        named = {c.name: c for c in cells}
+        store = None if kept is None else Kept(kept, named, recipes)
+        return cls(data, out, named, recipes, split, store)
 
     # --- data
 
@@ -211,6 +218,12 @@ class Workplace:
 
     def state(self, cell: Cell) -> State:
         """Where the cell stands, whether it may be opened aside."""
+        state = self._state_here(cell)
+        if state.name != DONE and self.is_kept(cell):
+            return State(DONE, "kept in the repository")
+        return state
+
+    def _state_here(self, cell: Cell) -> State:
         if isinstance(cell, DataCell) and (self.data / cell.folder / SUMMARY).exists():
             return State(DONE)
         if cell.name in self.adopted():
@@ -225,9 +238,38 @@ class Workplace:
         name = record.get("state", NOT_RUN)
         return State(name, record.get("error", ""), record.get("seconds", 0.0))
 
+    def is_kept(self, cell: Cell) -> bool:
+        """Whether its predictions lie in the repository, and are about what there is here.
+
+        Where the data set or the checkpoint is here, they must be about those.
+        """
+        if self.kept is None or not isinstance(cell, PredictionCell):
+            return False
+        path = self.kept.path(cell)
+        if not path.exists():
+            return False
+        meta = read_meta(path)
+        try:
+            if meta["data_hash"] != self.data_hash(cell.data, cell.split):
+                return False
+        except DataError:
+            pass  # the data set is not here
+        trained = self.cells[cell.of]
+        assert isinstance(trained, TrainingCell)
+        if self._state_here(trained).name != DONE:
+            return True
+        return meta["checkpoint"].partition("+")[0] == self._checkpoint_id(trained)
+
     def predictions(self, cell: PredictionCell) -> Path | None:
         """The file of a prediction cell that is done, else None."""
-        return self.folder(cell) / PREDICTIONS if self.state(cell).name == DONE else None
+        if self._state_here(cell).name == DONE:
+            return self.folder(cell) / PREDICTIONS
+        return self.kept.path(cell) if self.kept is not None and self.is_kept(cell) else None
+
+    def keep(self, cell: PredictionCell) -> None:
+        """Put the predictions of a cell that was done here into the repository."""
+        if self.kept is not None and self._state_here(cell).name == DONE:
+            self.kept.keep(cell, self.folder(cell) / PREDICTIONS)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

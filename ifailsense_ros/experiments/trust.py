@@ -25,6 +25,7 @@ from ifailsense_ros.experiments.sections import POVS, recipes_of
 from ifailsense_ros.experiments.state import write_json
 
 CONTRAST_PICTURE, CALIBRATION_PICTURE = "results-contrast.png", "results-calibration.png"
+SEEN_TOGETHER = "seen_together.json"
 RATES = (0.02, 0.05, 0.10)
 """Accepted error rates whose promises are tried."""
 
@@ -95,7 +96,7 @@ def _by_chance(results: Results) -> list[str]:
     loaded = results.get("sim-tiny/smf")
     if loaded is None:
         return []
-    seen = seen_pairs(results)
+    seen = seen_pairs(results, loaded)
     if seen is None:
         return ["Which pairs of tasks training could not have shown is not known without it.", ""]
     kept = _pairs_where(loaded.rows, lambda d, a: (d, a) not in seen, True)
@@ -113,22 +114,29 @@ def _by_chance(results: Results) -> list[str]:
     ]
 
 
-def seen_pairs(results: Results) -> set[tuple[str, str]] | None:
-    """(done, asked) of every wrong instruction that training could draw; None where the training
-    data is not there. Kept beside the results, by the data's hash.
+def seen_pairs(results: Results, loaded: Loaded) -> set[tuple[str, str]] | None:
+    """(done, asked) of every wrong instruction that the training of a checkpoint could draw.
+
+    It takes the training data to find out; the answer is kept beside the predictions. None where
+    neither is there.
     """
     place = results.place
+    trained_on = loaded.meta.get("training_data_hash")
+    path = (place.out if place.kept is None else place.kept.folder) / SEEN_TOGETHER
+    if path.exists():
+        known = json.loads(path.read_text("utf-8"))
+        if known["training_data_hash"] == trained_on:
+            return {tuple(pair) for pair in known["pairs"]}
     try:
-        folder = place.data_folder("training", "train")
-        path = place.out / "seen" / f"{place.data_hash('training', 'train')}.json"
-        if not path.exists():
-            experts = ExpertSet(folder, "train").experts
-            found = {(e.task, t) for e in experts for t in (e.wrong_tasks or ())}
-            found |= {(e.task, e.negative_task) for e in experts if e.negative_task}
-            write_json(path, {"pairs": sorted(found)})
-        return {tuple(pair) for pair in json.loads(path.read_text("utf-8"))["pairs"]}
+        if place.data_hash("training", "train") != trained_on:
+            return None
+        experts = ExpertSet(place.data_folder("training", "train"), "train").experts
     except IFailSenseError:
         return None
+    found = {(e.task, t) for e in experts for t in (e.wrong_tasks or ())}
+    found |= {(e.task, e.negative_task) for e in experts if e.negative_task}
+    write_json(path, {"training_data_hash": trained_on, "pairs": sorted(found)})
+    return found
 
 
 # --- probabilities and promises -------------------------------------------------------------------

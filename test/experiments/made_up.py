@@ -162,6 +162,7 @@ class FakeWorker:
             "checkpoint": f"{model_id}+base" if cell.part == BASE else model_id,
             "data": cell.data,
             "data_hash": self.place.data_hash(cell.data, cell.split),
+            "training_data_hash": checkpoint_config(trained).training_data_hash,
             "generators": ["desk 2"],
             "split": cell.split,
             "guard_threshold": None,
