@@ -37,11 +37,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Found:
-    """An episode: what was said, and the tasks that may serve as wrong ones (None: not known)."""
+    """An episode: what was said, the tasks that may serve as wrong ones (None: not known), and
+    where it was recorded."""
 
     said: Said
     wrong: tuple[str, ...] | None
     unfinished: bool
+    source: str
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def found_in(row: EpisodeRow, said: Said, known: Callable[[str], str]) -> Found:
     if row.outcomes:
         among = row.feasible or tuple(row.outcomes)
         wrong = tuple(known(t) for t in among if row.outcomes.get(t) == CAME_FALSE)
-    return Found(said, wrong, row.kind == UNFINISHED)
+    return Found(said, wrong, row.kind == UNFINISHED, known(row.source))
 
 
 def experts_of(found: Sequence[Found]) -> list[ExpertEpisode]:
@@ -161,6 +163,7 @@ def _expert(index: int, one: Found, categories: dict[str, str]) -> ExpertEpisode
             negative_instruction=said.negative_instruction,
             contrast=said.contrast,
             wrong_tasks=wrong,
+            source=one.source,
         )
     return ExpertEpisode(
         index=index,
@@ -171,4 +174,5 @@ def _expert(index: int, one: Found, categories: dict[str, str]) -> ExpertEpisode
         negative_instruction=said.instruction,
         wrong_tasks=(said.task, *(wrong or ())),
         unfinished=True,
+        source=one.source,
     )

@@ -31,6 +31,7 @@ class ExpertEpisode:
         unfinished: it ends before its task came true. Nothing was carried out then: `task` and
             `instruction` are "", the task it was about is the designated negative, and it has no
             right instruction.
+        source: where it was recorded, as the data set names it (`desk`, `unseen`, ...).
     """
 
     index: int
@@ -42,6 +43,7 @@ class ExpertEpisode:
     contrast: tuple[str, ...] = ()
     wrong_tasks: tuple[str, ...] | None = None
     unfinished: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,8 @@ def _trainings(recipes: Mapping[str, Recipe]) -> Iterable[TrainingCell]:
         "train/blocks-on-both-worlds",
         "sim-tiny-smf",
         data="both-worlds",
+        # There are twelve episodes of the one for each of the other.
+        changes={"stage2.sampling.even_sources": True},
         blocks_of="train/sim-tiny",
         minutes=15,
     )
@@ -308,3 +310,27 @@ def needs(cell: Cell) -> list[str]:
         others = [] if cell.blocks_of is None else [cell.blocks_of]
         return [*others, *([made[cell.data]] if cell.data in made else [])]
     return [cell.of, *([made[cell.data]] if cell.data in made else [])]
+
+
+def changed_fields(value: Any) -> Any:
+    """Like `dataclasses.asdict` without fields that are at their default: what cells are known by.
+
+    A setting that is added, with a default that does what was done before, is no other recipe.
+    """
+    if dataclasses.is_dataclass(value):
+        return {
+            f.name: changed_fields(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if getattr(value, f.name) != _default(f)
+        }
+    if isinstance(value, Mapping):
+        return {k: changed_fields(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [changed_fields(v) for v in value]
+    return value
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default

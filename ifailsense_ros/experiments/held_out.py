@@ -29,8 +29,10 @@ class SetWithoutPairs(TrainingSet):
     Episodes left without a wrong instruction are not drawn.
     """
 
-    def __init__(self, folder: Path, split: str, kinds: Sequence[str], one_in: int) -> None:
-        super().__init__(folder, split, kinds)
+    def __init__(
+        self, folder: Path, split: str, kinds: Sequence[str], spelling: str, one_in: int
+    ) -> None:
+        super().__init__(folder, split, kinds, spelling)
         self._one_in = one_in
         done = [self._without(e) for e in self._done]
         self._done = [e for e in done if e.negative_task is not None or e.wrong_tasks]

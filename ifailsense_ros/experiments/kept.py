@@ -8,7 +8,6 @@ there, and every figure can be worked out again from a checkout alone.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,7 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ifailsense_ros.experiments.cells import Cell, PredictionCell, TrainingCell, varied
+from ifailsense_ros.experiments.cells import (
+    Cell,
+    PredictionCell,
+    TrainingCell,
+    changed_fields,
+    varied,
+)
 from ifailsense_ros.train.settings import Recipe
 
 KEPT = "predictions"
@@ -62,7 +67,7 @@ class Kept:
                 other.unlink()
 
     def _settings(self, cell: Cell) -> dict[str, Any]:
-        found = _changed_fields(cell)
+        found = changed_fields(cell)
         for name in ("name", "minutes"):
             found.pop(name, None)
         if isinstance(cell, PredictionCell):
@@ -70,31 +75,7 @@ class Kept:
         elif isinstance(cell, TrainingCell):
             for name in ("recipe", "changes"):  # said by the settings
                 found.pop(name, None)
-            found["settings"] = _changed_fields(varied(self._recipes[cell.recipe], cell))
+            found["settings"] = changed_fields(varied(self._recipes[cell.recipe], cell))
             if cell.blocks_of is not None:
                 found["blocks_of"] = self._settings(self._cells[cell.blocks_of])
         return found
-
-
-def _changed_fields(value: Any) -> Any:
-    """Like `dataclasses.asdict` without fields that are at their default.
-
-    A setting that is added, with a default that does what was done before, is no other recipe.
-    """
-    if dataclasses.is_dataclass(value):
-        return {
-            f.name: _changed_fields(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if getattr(value, f.name) != _default(f)
-        }
-    if isinstance(value, Mapping):
-        return {k: _changed_fields(v) for k, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_changed_fields(v) for v in value]
-    return value
-
-
-def _default(field: dataclasses.Field) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default

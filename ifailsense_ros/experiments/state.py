@@ -6,7 +6,6 @@ recipe, other data or another checkpoint give another hash, and what was made be
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from ifailsense_ros.experiments.cells import (
     DataCell,
     PredictionCell,
     TrainingCell,
+    changed_fields,
     needs,
     varied,
 )
@@ -173,15 +173,15 @@ class Workplace:
         return self._hashes[cell.name]
 
     def _identity(self, cell: Cell) -> dict[str, Any]:
-        settings = dataclasses.asdict(cell)
-        del settings["minutes"], settings["name"]
+        settings = changed_fields(cell)
+        for name in ("minutes", "name", "recipe", "changes"):  # the last two: said by `settings`
+            settings.pop(name, None)
         if isinstance(cell, DataCell):
             return settings
         if isinstance(cell, TrainingCell):
-            del settings["recipe"], settings["changes"]
             settings |= {
                 "version": TRAINING_VERSION,
-                "settings": dataclasses.asdict(varied(self.recipes[cell.recipe], cell)),
+                "settings": changed_fields(varied(self.recipes[cell.recipe], cell)),
                 "data": self.data_hash(cell.data, "train"),
             }
             if cell.blocks_of is not None:

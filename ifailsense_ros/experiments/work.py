@@ -77,8 +77,9 @@ def train(place: Workplace, cell: TrainingCell) -> None:
     data = [place.data_folder(cell.data, split) for split in ("train", "validation")]
     run = Run(recipe, *data, folder / RUN, Ablation(cell.ablation), **others)
     if cell.held_out:
-        run.train_set = SetWithoutPairs(data[0], "train", recipe.kinds, cell.held_out)
-        run.validation_set = SetWithoutPairs(data[1], "validation", recipe.kinds, cell.held_out)
+        read, one_in = (recipe.kinds, recipe.spelling), cell.held_out
+        run.train_set = SetWithoutPairs(data[0], "train", *read, one_in)
+        run.validation_set = SetWithoutPairs(data[1], "validation", *read, one_in)
     run.go()
 
 

@@ -185,10 +185,20 @@ class TrainingSet(ExpertSet):
         if not count:
             return []
         weight = None
-        if sampling.category_weights:
+        if sampling.category_weights or sampling.even_sources:
             weight = np.array([sampling.category_weights.get(e.category, 1.0) for e in episodes])
+            if sampling.even_sources:
+                weight /= self._of_source(episodes)
             weight /= weight.sum()
         return [episodes[int(i)] for i in rng.choice(len(episodes), size=count, p=weight)]
+
+    @staticmethod
+    def _of_source(episodes: Sequence[ExpertEpisode]) -> np.ndarray:
+        """Of each episode: how many come from where it does."""
+        _, which, count = np.unique(
+            [e.source for e in episodes], return_inverse=True, return_counts=True
+        )
+        return count[which]
 
     def _not_finished(self, episode: ExpertEpisode, rng: np.random.Generator) -> str:
         """A sentence of the task that an unfinished episode was about."""

@@ -30,6 +30,7 @@ class Sampling:
             packed rows: share of the episodes), where the data set has such.
         twins: in packed rows, every unfinished episode stands beside the expert that it leaves
             unfinished, so that half of them are unfinished: what differs is what was achieved.
+        even_sources: every source is drawn as often, however many episodes it has.
     """
 
     pictures: int = 16
@@ -37,6 +38,7 @@ class Sampling:
     unfinished: float = 0.0
     twins: bool = False
     category_weights: Mapping[str, float] = field(default_factory=dict)
+    even_sources: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from made_up import FakeWorker, data_set
 
 from ifailsense_ros.evaluate.predictions import read_meta
-from ifailsense_ros.experiments.cells import all_cells
-from ifailsense_ros.experiments.kept import KEPT, _changed_fields
+from ifailsense_ros.experiments.cells import all_cells, changed_fields
+from ifailsense_ros.experiments.kept import KEPT
 from ifailsense_ros.experiments.opening import Chosen
 from ifailsense_ros.experiments.report import write_report
 from ifailsense_ros.experiments.results import Results
@@ -178,5 +178,5 @@ def test_a_setting_that_is_added_at_its_default_is_no_other_recipe():
         kinds: tuple = ("a",)
         more: bool = False
 
-    assert _changed_fields(Before(3)) == _changed_fields(After(3)) == {"steps": 3}
-    assert _changed_fields(After(3, more=True)) == {"steps": 3, "more": True}
+    assert changed_fields(Before(3)) == changed_fields(After(3)) == {"steps": 3}
+    assert changed_fields(After(3, more=True)) == {"steps": 3, "more": True}

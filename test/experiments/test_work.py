@@ -1,11 +1,14 @@
 """The process that does a cell, on a tiny model: from data sets to predictions."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ifailsense_ros.core.prompt import AS_GIVEN
 from ifailsense_ros.data.build import BuildSettings, build
+from ifailsense_ros.data.episode_store import shard_path, write_shard
 from ifailsense_ros.evaluate.predictions import read_predictions
 from ifailsense_ros.experiments import work
 from ifailsense_ros.experiments.cells import HELD_OUT, PredictionCell, all_cells
@@ -15,9 +18,10 @@ from ifailsense_ros.experiments.runner import Runner
 from ifailsense_ros.experiments.state import Workplace
 from ifailsense_ros.train import compute
 from ifailsense_ros.train.recipes import RECIPES
+from ifailsense_ros.train.run import Run
 
 sys.path.append(str(Path(__file__).parents[1] / "train"))
-from tiny_runs import make_store, short
+from tiny_runs import make_store, row, short
 
 # the fixture trains and judges everything, for whichever test comes first
 pytestmark = pytest.mark.timeout(600)
@@ -90,9 +94,25 @@ def test_fewer_keyframes_come_from_the_same_data(place):
 @pytest.mark.slow
 def test_held_out_pairs_are_drawn_nowhere(place):
     folder = place.data_folder("training", "train")
-    kept = SetWithoutPairs(folder, "train", ("expert",), HELD_OUT)
+    kept = SetWithoutPairs(folder, "train", ("expert",), AS_GIVEN, HELD_OUT)
     tasks = {e.task for e in kept.experts}
     held = {(a, b) for a in tasks for b in tasks if is_held_out(a, b, HELD_OUT)}
     pairs = [(kept.experts[s.index].task, s.task) for s in kept.pairs() if not s.success]
     assert pairs and not set(pairs) & held
     assert judged(place, "held-out-pairs/smf")[0]
+
+
+def test_without_some_pairs_a_training_reads_what_the_recipe_reads(tmp_path, monkeypatch):
+    for split in ("train", "validation"):
+        rows = [replace(row(split, i), instruction="Lift it, please!") for i in range(3)]
+        write_shard(shard_path(tmp_path / "store", split, 0, 3), rows, {})
+    build(BuildSettings((f"store:{tmp_path / 'store'}",)), tmp_path / "data" / "training")
+    recipes = {"sim-tiny": RECIPES["sim-tiny-smf"]}
+    place = Workplace.of(tmp_path / "data", tmp_path / "out", all_cells(recipes), recipes)
+    begun = []
+    monkeypatch.setattr(Run, "go", lambda run: begun.append(run))
+    work.train(place, place.cells["train/held-out-pairs"])
+    (run,) = begun
+    assert isinstance(run.train_set, SetWithoutPairs)
+    for data in (run.train_set, run.validation_set):
+        assert {e.instruction for e in data.experts} == {"lift it please"}

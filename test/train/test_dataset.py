@@ -67,6 +67,21 @@ def test_questions_come_in_the_numbers_asked_for(store):
     assert seen == {False, True}
 
 
+def test_sources_are_drawn_as_often_as_each_other_if_asked(tmp_path):
+    for source, count in (("desk", 90), ("other", 10)):
+        rows = [replace(row("train", i), source=source) for i in range(count)]
+        write_shard(shard_path(tmp_path, "train", 0 if source == "desk" else 90, count), rows, {})
+    data = TrainingSet(tmp_path, "train")
+
+    def share(even):
+        sampling = Sampling(pictures=2000, even_sources=even, category_weights={"lifting": 2.0})
+        drawn = data.draw(np.random.default_rng(0), sampling)
+        return np.mean([data.experts[d.index].source == "other" for d in drawn])
+
+    assert share(False) == pytest.approx(0.1, abs=0.03)
+    assert share(True) == pytest.approx(0.5, abs=0.05)
+
+
 def test_twins_are_an_expert_and_the_same_episode_left_unfinished(tmp_path):
     data = TrainingSet(make_store(tmp_path), "train", ALL)
     rows = dict(data.rows())
