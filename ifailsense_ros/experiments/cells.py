@@ -14,6 +14,10 @@ from typing import Any
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.train.settings import Recipe
 
+TRAINING_VERSION, PREDICTION_VERSION = 1, 1
+"""Raised by whoever changes the code, or a setting's default, so that the same cell would give
+another result."""
+
 SEEDS = (0, 1, 2)
 """Of the headline cells; the others have the first."""
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ifailsense_ros.experiments.cells import (
+    PREDICTION_VERSION,
+    TRAINING_VERSION,
     Cell,
     PredictionCell,
     TrainingCell,
@@ -71,10 +73,12 @@ class Kept:
         for name in ("name", "minutes"):
             found.pop(name, None)
         if isinstance(cell, PredictionCell):
+            found["version"] = PREDICTION_VERSION
             found["of"] = self._settings(self._cells[cell.of])
         elif isinstance(cell, TrainingCell):
             for name in ("recipe", "changes"):  # said by the settings
                 found.pop(name, None)
+            found["version"] = TRAINING_VERSION
             found["settings"] = changed_fields(varied(self._recipes[cell.recipe], cell))
             if cell.blocks_of is not None:
                 found["blocks_of"] = self._settings(self._cells[cell.blocks_of])

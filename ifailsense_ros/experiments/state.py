@@ -19,6 +19,8 @@ from ifailsense_ros.core.errors import ConfigError, DataError, IFailSenseError
 from ifailsense_ros.data.manifest import MANIFEST, SUMMARY, DataSet
 from ifailsense_ros.evaluate.predictions import read_meta
 from ifailsense_ros.experiments.cells import (
+    PREDICTION_VERSION,
+    TRAINING_VERSION,
     Cell,
     DataCell,
     PredictionCell,
@@ -29,9 +31,6 @@ from ifailsense_ros.experiments.cells import (
 )
 from ifailsense_ros.experiments.kept import Kept
 from ifailsense_ros.train.settings import Recipe
-
-TRAINING_VERSION, PREDICTION_VERSION = 1, 1
-"""Raised by whoever changes the code so that the same cell would give another result."""
 
 RECORD = "record.json"
 ADOPTED = "adopted.json"

@@ -10,6 +10,7 @@ import pytest
 from made_up import FakeWorker, data_set
 
 from ifailsense_ros.evaluate.predictions import read_meta
+from ifailsense_ros.experiments import kept as kept_module
 from ifailsense_ros.experiments.cells import all_cells, changed_fields
 from ifailsense_ros.experiments.kept import KEPT
 from ifailsense_ros.experiments.opening import Chosen
@@ -108,6 +109,15 @@ def test_another_recipe_is_not_done(runner, elsewhere):
     changed = {**RECIPES, "sim-tiny": dataclasses.replace(recipe, stage2=stage2)}
     assert elsewhere().state(elsewhere().cells["sim-tiny/smf"]).name == DONE
     assert elsewhere(changed).state(elsewhere().cells["sim-tiny/smf"]).name == WAITING
+
+
+def test_a_version_that_is_raised_ends_all_results(runner, elsewhere, monkeypatch):
+    go(runner, "sim-tiny/smf")
+    for version in ("TRAINING_VERSION", "PREDICTION_VERSION"):
+        with monkeypatch.context() as other:
+            other.setattr(kept_module, version, 99)
+            assert not elsewhere().is_kept(elsewhere().cells["sim-tiny/smf"])
+    assert elsewhere().is_kept(elsewhere().cells["sim-tiny/smf"])
 
 
 def test_other_blocks_of_another_vlm_are_not_done(runner, elsewhere):
