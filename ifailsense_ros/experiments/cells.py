@@ -238,7 +238,7 @@ def _trainings(recipes: Mapping[str, Recipe]) -> Iterable[TrainingCell]:
         "train/blocks-on-both-worlds",
         "sim-tiny-smf",
         data="both-worlds",
-        # There are twelve episodes of the one for each of the other.
+        # There are five episodes of the one for each of the other.
         changes={"stage2.sampling.even_sources": True},
         blocks_of="train/sim-tiny",
         minutes=15,
