@@ -31,7 +31,7 @@ class ExpertEpisode:
         unfinished: it ends before its task came true. Nothing was carried out then: `task` and
             `instruction` are "", the task it was about is the designated negative, and it has no
             right instruction.
-        source: where it was recorded, as the data set names it (`desk`, `unseen`, ...).
+        source: where it was recorded, as its rows say (`desk`, `metaworld`, ...).
     """
 
     index: int
