@@ -78,18 +78,19 @@ def run(args: argparse.Namespace) -> int:
         with AnnotationServer(
             session, verdicts, port=args.port, keyframes=args.keyframes
         ) as server:
-            print(f"{len(episodes)} episodes, labels in {args.labels}")
-            print(f"open {server.url}")
-            print(
-                "s success, f failure, u unsure, arrows, z undo, v verdict; Ctrl-C ends", flush=True
-            )
-            if args.browser:
-                import webbrowser
-
-                webbrowser.open(server.url)
             try:
+                print(f"{len(episodes)} episodes, labels in {args.labels}")
+                print(f"open {server.url}")
+                print(
+                    "s success, f failure, u unsure, arrows, z undo, v verdict; Ctrl-C ends",
+                    flush=True,
+                )
+                if args.browser:
+                    import webbrowser
+
+                    webbrowser.open(server.url)
                 server.serve_forever()
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # from the moment at which it is offered
                 print()
     finally:
         session.close()

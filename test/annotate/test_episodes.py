@@ -153,6 +153,16 @@ def test_the_command_ends_with_what_was_said(bags, tmp_path):
     assert len(read_labels(labels)) == 1
 
 
+def test_ctrl_c_before_the_first_request_is_an_end_as_well(bags, tmp_path, monkeypatch, capsys):
+    def at_once(url):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("webbrowser.open", at_once)
+    words = ["annotate", str(bags), "--labels", str(tmp_path / "labels.csv"), "--browser"]
+    assert main(words) == 0
+    assert "4 without a label" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
