@@ -7,7 +7,8 @@
 
 Every cell is done once and kept by a hash of all that decides its result; Ctrl-C loses at most the
 last minutes of the cell at work. A cell that fails is listed at the end and does not stop the
-others. `--only` takes what a chosen cell needs along.
+others. `--only` takes what a chosen cell needs along. Two such commands may run beside each other:
+a cell that one of them is at work on is left to it.
 
 A test split is opened only for checkpoints whose id is in `docs/results/chosen.csv` and committed
 (DESIGN 9.7); the runner writes the ids there as trainings end, and says which cells wait for it.
@@ -26,6 +27,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ifailsense_ros.core.checkpoint import CheckpointConfig
 from ifailsense_ros.core.errors import ConfigError, IFailSenseError
@@ -47,6 +50,7 @@ from ifailsense_ros.experiments.state import (
 )
 
 INTERRUPTED = 130
+LOCK_FILE = "at_work.lock"
 Worker = Callable[[Cell], int]
 
 
@@ -125,10 +129,27 @@ class Runner:
                 f"[{number}/{len(cells)}] {cell.name}: about {_hours(self._minutes(cell))}, "
                 f"{_hours(left)} for all that is left"
             )
-            if self._do(cell) == INTERRUPTED:
+            if self._alone(cell) == INTERRUPTED:
                 self._say("stopped; the same command goes on")
                 return INTERRUPTED
         return self._sum_up(cells)
+
+    def _alone(self, cell: Cell) -> int:
+        """Do one cell, unless another run is at work on it: it is left to that one."""
+        folder = self._place.folder(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The system lets go of it when the process is killed.
+        at_work = FileLock(folder / LOCK_FILE)
+        try:
+            at_work.acquire(timeout=0)
+        except Timeout:
+            self._say(f"{cell.name}: another run is at work on it, and it is left to that")
+            return 0
+        try:
+            # Whoever held it a moment ago may have done it.
+            return 0 if self.state(cell).name == DONE else self._do(cell)
+        finally:
+            at_work.release()
 
     def _do(self, cell: Cell) -> int:
         """Do one cell and write down how it ended."""

@@ -4,12 +4,14 @@ import signal
 import subprocess
 
 import pytest
+from filelock import FileLock
 from made_up import checkpoint_config, data_set
 
 from ifailsense_ros.core.errors import ConfigError
+from ifailsense_ros.experiments import runner as runner_module
 from ifailsense_ros.experiments.cells import PredictionCell, TrainingCell
 from ifailsense_ros.experiments.opening import Chosen
-from ifailsense_ros.experiments.runner import INTERRUPTED, Runner, subprocess_worker
+from ifailsense_ros.experiments.runner import INTERRUPTED, LOCK_FILE, Runner, subprocess_worker
 from ifailsense_ros.experiments.state import CLOSED, DONE, FAILED, NOT_RUN, STARTED, WAITING
 
 
@@ -70,6 +72,31 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(runner, worker, place
     assert runner.state(place.cells["train/sim-tiny"]).name == STARTED
     assert worker.done == ["train/sim-tiny"]
     assert go(runner, "sim-tiny/smf") == 0
+
+
+def test_a_cell_that_another_run_is_at_work_on_is_left_to_it(runner, worker, place, said):
+    names_of = ["train/control-image_blind", "train/control-shuffled_labels"]
+    held = place.folder(place.cells[names_of[0]])
+    held.mkdir(parents=True)
+    with FileLock(held / LOCK_FILE):
+        assert go(runner, ",".join(names_of)) == 0
+    assert worker.done == names_of[1:]
+    assert f"{names_of[0]}: another run is at work on it, and it is left to that" in said
+    assert go(runner, ",".join(names_of)) == 0
+    assert worker.done == names_of[::-1]
+
+
+def test_what_another_run_has_done_meanwhile_is_not_done_again(runner, worker, place, monkeypatch):
+    cell = place.cells["train/control-image_blind"]
+
+    class Late(FileLock):
+        def acquire(self, *args, **options):
+            assert Runner._do(runner, cell) == 0  # the other one, just before
+            return super().acquire(*args, **options)
+
+    monkeypatch.setattr(runner_module, "FileLock", Late)
+    assert go(runner, cell.name) == 0
+    assert worker.done == [cell.name]
 
 
 def test_progress_says_how_much_is_left(runner, said, place):
