@@ -314,27 +314,3 @@ def needs(cell: Cell) -> list[str]:
         others = [] if cell.blocks_of is None else [cell.blocks_of]
         return [*others, *([made[cell.data]] if cell.data in made else [])]
     return [cell.of, *([made[cell.data]] if cell.data in made else [])]
-
-
-def changed_fields(value: Any) -> Any:
-    """Like `dataclasses.asdict` without fields that are at their default: what cells are known by.
-
-    A setting that is added, with a default that does what was done before, is no other recipe.
-    """
-    if dataclasses.is_dataclass(value):
-        return {
-            f.name: changed_fields(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if getattr(value, f.name) != _default(f)
-        }
-    if isinstance(value, Mapping):
-        return {k: changed_fields(v) for k, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [changed_fields(v) for v in value]
-    return value
-
-
-def _default(field: dataclasses.Field) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default

@@ -21,9 +21,9 @@ from ifailsense_ros.experiments.cells import (
     Cell,
     PredictionCell,
     TrainingCell,
-    changed_fields,
     varied,
 )
+from ifailsense_ros.train.defaults import changed_fields
 from ifailsense_ros.train.settings import Recipe
 
 KEPT = "predictions"

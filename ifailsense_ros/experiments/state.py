@@ -25,11 +25,11 @@ from ifailsense_ros.experiments.cells import (
     DataCell,
     PredictionCell,
     TrainingCell,
-    changed_fields,
     needs,
     varied,
 )
 from ifailsense_ros.experiments.kept import Kept
+from ifailsense_ros.train.defaults import changed_fields
 from ifailsense_ros.train.settings import Recipe
 
 RECORD = "record.json"

@@ -14,6 +14,7 @@ from typing import Any
 from ifailsense_ros import __version__
 from ifailsense_ros.core.errors import ConfigError
 from ifailsense_ros.train.compute import accelerator
+from ifailsense_ros.train.defaults import with_defaults
 from ifailsense_ros.train.log import write_text
 
 SETTINGS_FILE = "settings.json"
@@ -52,11 +53,14 @@ class Trail:
             "made_from": self.made_from,
         }
         text = json.dumps(made_with, indent=1, sort_keys=True)
-        self.made_from = hashlib.sha256(text.encode()).hexdigest()
         path = folder / SETTINGS_FILE
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            if (changed := _difference(before, json.loads(text))) is not None:
+            now = json.loads(text)
+            # From here on as it was written: the next stage, too, may have been begun with it.
+            text = path.read_text(encoding="utf-8")
+            before = json.loads(text)
+            before["settings"] = with_defaults(before["settings"], settings)
+            if (changed := _difference(before, now)) is not None:
                 changed = _WORDS.get(changed, changed)
                 raise ConfigError(
                     f"{folder}: was trained with another {changed}; remove this folder to train it "
@@ -65,6 +69,7 @@ class Trail:
         elif accelerator().is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
+        self.made_from = hashlib.sha256(text.encode()).hexdigest()
         return folder
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from made_up import FakeWorker, data_set
 
 from ifailsense_ros.evaluate.predictions import read_meta
 from ifailsense_ros.experiments import kept as kept_module
-from ifailsense_ros.experiments.cells import all_cells, changed_fields
+from ifailsense_ros.experiments.cells import all_cells
 from ifailsense_ros.experiments.kept import KEPT
 from ifailsense_ros.experiments.opening import Chosen
 from ifailsense_ros.experiments.report import write_report
@@ -174,19 +173,3 @@ def test_trials_on_other_splits_are_not_kept(place, chosen, kept):
     )
     runner = Runner(trial, chosen, FakeWorker(trial), lambda line: None)
     assert go(runner, "sim-tiny/smf") == 0 and not kept.exists()
-
-
-def test_a_setting_that_is_added_at_its_default_is_no_other_recipe():
-    @dataclass(frozen=True)
-    class Before:
-        steps: int
-        kinds: tuple = ("a",)
-
-    @dataclass(frozen=True)
-    class After:
-        steps: int
-        kinds: tuple = ("a",)
-        more: bool = False
-
-    assert changed_fields(Before(3)) == changed_fields(After(3)) == {"steps": 3}
-    assert changed_fields(After(3, more=True)) == {"steps": 3, "more": True}

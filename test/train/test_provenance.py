@@ -1,5 +1,6 @@
 """What the records of a run say, and what they must not."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -44,3 +45,21 @@ def test_a_stage_is_known_by_its_settings_and_by_what_came_before(tmp_path):
         file.unlink()  # trained again with other settings: what came after does not fit any more
     with pytest.raises(ConfigError, match="stage1-1: was trained with another base or earlier"):
         trail(first=8)
+
+
+def test_a_run_begun_by_an_earlier_program_goes_on(tmp_path):
+    @dataclass(frozen=True)
+    class Later(Settings):
+        more: tuple[str, ...] = ("a",)
+
+    def folders(settings):
+        trail = Trail(tmp_path, {"data": "a"})
+        return [trail.folder("stage1", phase, settings) for phase in (0, 1)]
+
+    begun = folders(Settings())
+    written = [(folder / "settings.json").read_bytes() for folder in begun]
+    assert "more" not in json.loads(written[0])["settings"]
+    assert folders(Later()) == begun  # the second stage names what the first was made from
+    assert [(folder / "settings.json").read_bytes() for folder in begun] == written
+    with pytest.raises(ConfigError, match=r"stage1: was trained with another settings\.more"):
+        folders(Later(more=("b",)))
