@@ -59,7 +59,7 @@ class Trail:
             # From here on as it was written: the next stage, too, may have been begun with it.
             text = path.read_text(encoding="utf-8")
             before = json.loads(text)
-            before["settings"] = with_defaults(before["settings"], settings)
+            before["settings"] = with_defaults(before.get("settings"), settings)
             if (changed := _difference(before, now)) is not None:
                 changed = _WORDS.get(changed, changed)
                 raise ConfigError(

@@ -63,3 +63,10 @@ def test_a_run_begun_by_an_earlier_program_goes_on(tmp_path):
     assert [(folder / "settings.json").read_bytes() for folder in begun] == written
     with pytest.raises(ConfigError, match=r"stage1: was trained with another settings\.more"):
         folders(Later(more=("b",)))
+
+
+def test_a_record_without_settings_is_another_stage(tmp_path):
+    folder = Trail(tmp_path, {}).folder("stage1", 0, Settings())
+    (folder / "settings.json").write_text('{"made_from": ""}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="stage1: was trained with another settings"):
+        Trail(tmp_path, {}).folder("stage1", 0, Settings())
